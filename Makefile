@@ -1,0 +1,73 @@
+# lsd_nb: every job of the project, one word each. `make` alone lists them.
+#   PYTHON=python3.12 make run     choose the Python (3.10 or later) of the environment
+#   VENV=/some/folder make run     put the environment elsewhere (default: .venv)
+
+PYTHON  ?= python3
+VENV    ?= .venv
+SHELL   := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+BIN     := $(VENV)/bin
+# pip keeps to the tested versions, says little, and does not ask for updates of itself
+PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# stamps live inside the environment, so that removing it removes them too
+STAMP   := $(VENV)/.lsd_nb
+DEPS    := settings.ini setup.py constraints.txt
+# two notebooks at a time, one thread each: fastest on two cores
+WORKERS ?= 2
+
+.PHONY: help run test notebooks bench lab data clean
+
+help:            ## list these commands
+	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+run: data        ## install, fetch MNIST, rebuild the basis and print the results beside the paper's
+	$(BIN)/lsd-nb reproduce
+
+data: $(STAMP)-run    ## install, then fetch and verify MNIST
+	@echo "environment: $(VENV)$(if $(wildcard $(STAMP)-run), (already installed; 'make clean' removes it))"
+	$(BIN)/lsd-nb data
+
+test: $(STAMP)-dev data    ## install the development tools and run every check
+	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
+	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
+
+notebooks: $(STAMP)-dev data    ## export, execute all notebooks in place (slow cells keep their outputs), README
+	$(BIN)/nbdev_export
+	$(BIN)/python docs/execute.py
+	$(BIN)/python docs/readme.py
+
+bench: $(STAMP)-dev data    ## time the package against plain loops and scikit-learn, print the table
+	$(BIN)/python docs/execute.py 91_benchmarks --slow --show --keep
+
+lab: $(STAMP)-lab data    ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+clean:           ## remove the environment and everything built (data and trained networks stay in the cache)
+	rm -rf $(VENV) build dist _build _docs _proc *.egg-info .pytest_cache .hypothesis
+
+$(STAMP)-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "lsd_nb needs Python 3.10 or later: PYTHON=/path/to/python make …"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python has no venv module: install it (on Debian: apt install python3-venv)"; exit 1; }
+	@echo "environment: making $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(STAMP)-run: $(DEPS) | $(STAMP)-venv
+	@echo "installing lsd_nb with the versions of constraints.txt (a few minutes the first time)"
+	$(PIP) -e .
+	@touch $@
+
+# the hooks keep notebooks clean in git; they only make sense inside a clone
+$(STAMP)-dev: $(STAMP)-run
+	@echo "installing the development tools"
+	$(PIP) -e '.[dev]'
+	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
+	@touch $@
+
+$(STAMP)-lab: $(STAMP)-dev
+	@echo "installing JupyterLab"
+	$(PIP) jupyterlab
+	@touch $@
