@@ -14,6 +14,7 @@ BIN     := $(VENV)/bin
 PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # stamps live inside the environment, so that removing it removes them too
 STAMP   := $(VENV)/.lsd_nb
+REUSED  := $(if $(wildcard $(STAMP)-run), (reused; 'make clean' removes it))
 DEPS    := settings.ini setup.py constraints.txt
 # two notebooks at a time, one thread each: fastest on two cores
 WORKERS ?= 2
@@ -27,7 +28,7 @@ run: data        ## install, fetch MNIST, rebuild the basis and print the result
 	$(BIN)/lsd-nb reproduce
 
 data: $(STAMP)-run    ## install, then fetch and verify MNIST
-	@echo "environment: $(VENV)$(if $(wildcard $(STAMP)-run), (already installed; 'make clean' removes it))"
+	@echo "environment: $(VENV)$(REUSED)"
 	$(BIN)/lsd-nb data
 
 test: $(STAMP)-dev data    ## install the development tools and run every check
@@ -60,11 +61,11 @@ $(STAMP)-run: $(DEPS) | $(STAMP)-venv
 	$(PIP) -e .
 	@touch $@
 
-# the hooks keep notebooks clean in git; they only make sense inside a clone
+# the hooks keep notebooks clean in git; they only make sense in a clone
 $(STAMP)-dev: $(STAMP)-run
 	@echo "installing the development tools"
 	$(PIP) -e '.[dev]'
-	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/nbdev_install_hooks; fi
+	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks || echo "the notebook hooks were not installed: see above"; fi
 	@touch $@
 
 $(STAMP)-lab: $(STAMP)-dev

