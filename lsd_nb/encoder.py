@@ -91,6 +91,7 @@ class EncoderConfig(Config):
     train_images: int = 0          # use only the first so many training images; 0 for all
     width: int = 64                # channels of the first feature maps
     heads: str = "reference"       # "reference" or "linear"
+    hinge_weight: float = 1 / 784  # weight of the hinge loss, summed over pixels; 1/784 makes it the mean
     label_weight: float = 100.     # λ, weight of the cross-entropy
     kl_weight: float = 1.          # β, weight of the KL divergence
     input_noise: float = 0.        # Gaussian noise on the encoder's input in training, as a deviation on the [0, 1] grey scale
@@ -101,6 +102,16 @@ class EncoderConfig(Config):
     schedule: str = "constant"     # "onecycle" or "constant"
     seed: int = 0                  # of initial weights, order of images and noise
 
+    @classmethod
+    def for_dataset(cls,
+        dataset: str = "mnist",  # a name or a folder, see `load_dataset`
+        preset: str = "small",   # one of `presets`
+        **changes,               # fields to set on top of the preset
+    ):                           # a configuration whose generator and classifier are of the same dataset and preset
+        "All three steps on one dataset."
+        parents = dict(gan=GANConfig.preset(preset, dataset=dataset), classifier=ClassifierConfig.preset(preset, dataset=dataset))
+        return cls.preset(preset, **{"dataset": dataset, **parents, **changes})
+
     def network(self) -> Encoder:
         "An untrained encoder of this shape."
         return Encoder(self.gan.latent_dim, self.width, self.heads)
@@ -109,7 +120,7 @@ class EncoderConfig(Config):
         "Train and store it, see `train_encoder`."
         return train_encoder(self, device, progress, **kwargs)
 
-# %% ../nbs/04_encoder.ipynb #f7872f3b
+# %% ../nbs/04_encoder.ipynb #ed0a6cb4
 def train_encoder(
     config: EncoderConfig,   # what to train; its generator and classifier are trained first if they are not there
     device: str = "auto",    # see `pick_device`
@@ -132,7 +143,7 @@ def train_encoder(
         for x, y in run.steps(batches(images, labels, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
             seen = add_gaussian(x, config.input_noise, clip=False) if config.input_noise else x
             with run.accelerator.autocast(): parts = encoder_losses(g, c, x, y, *learner(seen))
-            loss = parts["hinge"] + config.label_weight * parts["cross_entropy"] + config.kl_weight * parts["kl"]
+            loss = config.hinge_weight * parts["hinge"] + config.label_weight * parts["cross_entropy"] + config.kl_weight * parts["kl"]
             opt.zero_grad(); run.accelerator.backward(loss); opt.step(); schedule.step()
             run.add(loss=loss, **parts)
     now = {k: v for n in fixed for k, v in n.state_dict().items()}
@@ -142,7 +153,7 @@ def train_encoder(
                for name, value in decode_accuracy(e, g, c, *(t.to(run.device) for t in getattr(data, part))).items()}
     return run.finish(e, metrics=metrics, parameters=sum(p.numel() for p in e.parameters()))
 
-# %% ../nbs/04_encoder.ipynb #4c4f5f6f
+# %% ../nbs/04_encoder.ipynb #1621c7f1
 def decode_accuracy(
     encoder,            # any callable: images → (mean, log-deviation), each (N, M)
     generator,          # latents (N, M) → images
