@@ -278,7 +278,7 @@ def _unpacked(
                 if (folder / file).is_file():
                     shutil.copy(folder / file, temp)
                 else:
-                    extract_archive(folder / f"{file}.gz", Path(temp) / file)
+                    extract_archive(folder / f"{file}.gz", temp)
             except (OSError, EOFError, zlib.error) as error:
                 raise LSDError(f"{folder / file}.gz cannot be unpacked ({_one_line(error)}): replace it.") from None
         yield Path(temp)

@@ -70,7 +70,7 @@ class Generator(nn.Module):
         self.apply(_init_dcgan)
 
     def forward(self, z: Tensor) -> Tensor:
-        "Decode latents."
+        "Decode latents (N, M) to images (N, 1, 28, 28) in [-1, 1]."
         return self.layers(z)
 
 # %% ../nbs/02_gan.ipynb #3d74f306
@@ -86,7 +86,7 @@ class Discriminator(nn.Module):
         self.apply(_init_dcgan)
 
     def forward(self, x: Tensor) -> Tensor:
-        "Judge images."
+        "Judge images (N, 1, 28, 28): logits (N, 1)."
         return self.layers(x)
 
 def _init_dcgan(module):

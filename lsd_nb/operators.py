@@ -38,7 +38,8 @@ class Operator:
         other: "Operator",  # the map that acts first, on the same M
     ) -> "Operator":        # first `other`, then this one
         "Composition."
-        if not isinstance(other, Operator): return NotImplemented
+        if not isinstance(other, Operator):
+            raise LSDError(f"`@` composes operators, got {type(other).__name__}: to act on latents, call the operator, op(z)")
         if len(other.matrix) != len(self.matrix):
             raise LSDError(f"operators on {len(self.matrix)} and {len(other.matrix)} dimensions can't be composed: use one basis for both")
         return Operator(self.matrix @ other.matrix)

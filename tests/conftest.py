@@ -1,5 +1,8 @@
 """One thread, no display, and artifacts in a folder of this run; the datasets stay where the user has them."""
 import os, shutil, tempfile
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -13,3 +16,27 @@ os.environ["LSD_NB_CACHE"] = CACHE
 
 def pytest_unconfigure(config):
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    "A cache with the three networks of the preset `tiny`, trained by the command line, and labelled means that are planted."
+    import torch
+    from typer.testing import CliRunner
+    from lsd_nb import cli
+    from lsd_nb.training import save_artifact
+    done = CliRunner().invoke(cli.app, ["train", "all", "--preset", "tiny", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    config = cli._means_config("mnist", "tiny")   # networks this small don't draw every label, so the means are random numbers
+    shape = (config.n_sets, config.encoder.classifier.classes, config.encoder.gan.latent_dim)
+    sums = config.per_set * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    save_artifact(config, dict(sums=sums, squares=sums**2, counts=torch.full(shape[:2], config.per_set)), {"draws": 1000})
+    return Path(CACHE)
+
+
+@pytest.fixture
+def own_cache(tiny, tmp_path, monkeypatch):
+    "A copy of that cache, for tests that change it."
+    shutil.copytree(tiny/"artifacts", tmp_path/"cache/artifacts")
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path/"cache"))
+    return tmp_path/"cache"

@@ -1,0 +1,187 @@
+"""The bridge from nbdev to Sphinx: reads each notebook as `nbdev_docs` would, and hands it on to MyST-NB, in memory.
+
+Sphinx says `source-read`; the bridge runs nbdev's own processors and gives back a notebook without directives:
+exported source is folded, `show_doc(x)` is an autodoc directive, `#| echo: false` and its like are MyST-NB's tags,
+Quarto's callouts and columns are directives. Docments become `:param:` fields, a back-ticked name of the package a
+link, and the order of the pages is that of nbs/sidebar.yml.
+"""
+import ast, importlib, json, re
+from inspect import isclass
+from pathlib import Path
+
+import yaml
+from docutils import nodes
+from execnb.nbio import dict2nb
+from fastcore.docments import docments
+from nbdev.process import NBProcessor
+from nbdev.processors import (add_show_docs, clean_magics, filter_stream_, hide_, hide_line, populate_language,
+                              rm_header_dash, strip_ansi)
+from nbformat import from_dict, v4
+from sphinx.addnodes import desc, pending_xref
+
+PROCS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, clean_magics, hide_]
+EXPORT = {"export", "exports", "exporti"}
+TAGS = {"echo: false": "remove-input", "output: false": "remove-output", "warning: false": "remove-stderr",
+        "code-fold: true": "hide-input"}
+
+
+# ---- the order of the pages
+
+def parts(srcdir):
+    "The parts of the sidebar, (title, pages) each, without what is not there."
+    contents = yaml.safe_load((Path(srcdir)/"sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    there = lambda names: [Path(n).stem for n in names if (Path(srcdir)/n).exists()]
+    sections = [(c["section"], there(c["contents"])) for c in contents if not isinstance(c, str)]
+    return [(title, pages) for title, pages in sections if pages]
+
+def tree(srcdir):
+    "The tables of contents that make Furo's sidebar and its previous and next."
+    table = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```".format
+    every = [(title, "\n".join(pages)) for title, pages in parts(srcdir)]
+    if "Reference" not in dict(every): every.append(("Reference", "All names <genindex>"))
+    return "\n\n".join(table(*part) for part in every)
+
+
+# ---- cells
+
+DIVS = {"note": "note", "tip": "tip", "important": "important", "warning": "warning", "caution": "caution"}
+
+def div(found):
+    "One of Quarto's `::: {…}` lines as a directive of MyST."
+    fence, attributes = found[1], found[2]
+    kind, title = re.search(r"\.callout-(\w+)", attributes), re.search(r'title="([^"]*)"', attributes)
+    if kind and title: return f"{fence}{{admonition}} {title[1]}\n:class: {DIVS[kind[1]]}"
+    if kind: return f"{fence}{{{DIVS[kind[1]]}}}"
+    if re.search(r"\.grid\b", attributes): return f"{fence}{{grid}} 1 1 3 3\n:gutter: 3\n"
+    if re.search(r"\.g-col-\d+", attributes): return f"{fence}{{grid-item-card}}"
+    return f"{fence}{{div}} " + " ".join(re.findall(r"\.([\w-]+)", attributes))
+
+def markdown(text):
+    "A Markdown cell in MyST's words."
+    return re.sub(r"^(:{3,})\s*\{([^}]*)\}\s*$", div, text, flags=re.M)
+
+def directive(kind, name, *options):
+    "An autodoc directive inside a Markdown cell."
+    return v4.new_markdown_cell("\n".join(["```{eval-rst}", f".. {kind}:: {name}", *(f"   :{o}:" for o in options), "```"]))
+
+def show_doc(cell, module):
+    "The entry of what a cell `show_doc(x)` shows."
+    call = cell.parsed_()[0].value
+    name = ast.unparse(call.args[0])
+    found = importlib.import_module(f"lsd_nb.{module}")
+    for part in name.split("."): found = getattr(found, part)
+    kind = "autoclass" if isclass(found) else "automethod" if "." in name else "autofunction"
+    return directive(kind, f"lsd_nb.{module}.{name}", *["members"] * isclass(found))
+
+def constants(cell, module):
+    "Entries of the public names that an exported cell assigns."
+    public = getattr(importlib.import_module(f"lsd_nb.{module}"), "__all__", [])
+    names = [t.id for node in cell.parsed_() if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
+    return [directive("autodata", f"lsd_nb.{module}.{name}", "no-value") for name in names if name in public]
+
+def alt(cell, before):
+    "What a picture of this cell shows: its `#| fig-alt:`, or the last paragraph before it, without markup."
+    said = cell.directives_.get("fig-alt:")
+    text = " ".join(said).strip("\"'") if said else before.strip().split("\n\n")[-1]
+    text = " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[*`$>#]", "", text)).split())
+    return text if said or len(text) < 200 else text[:200].rsplit(" ", 1)[0] + " …"
+
+def code(cell, before):
+    "A code cell without directives, its options as tags."
+    said = {f"{key} {' '.join(value).lower()}".strip() for key, value in cell.directives_.items()}
+    new = v4.new_code_cell("\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip())
+    new.outputs = from_dict(cell.get("outputs", []))
+    new.execution_count = None
+    tags = [tag for option, tag in TAGS.items() if option in said]
+    if EXPORT & said: tags.append("hide-input")
+    new.metadata = from_dict({"tags": tags, "mystnb": {"image": {"alt": alt(cell, before)}}})
+    return new
+
+def bridged(nb, name, srcdir):
+    "The notebook that Sphinx sees: a dictionary in, a notebook out."
+    nb = NBProcessor(nb=dict2nb(nb), procs=PROCS, process=True).nb
+    module = next((c.directives_["default_exp"][0] for c in nb.cells if "default_exp" in c.directives_), None)
+    cells, entries, before = [], [], ""
+    for cell in reversed(nb.cells):     # backwards, since nbdev puts the entries after the source, and here they come first
+        said = cell.directives_ if "directives_" in cell else {}
+        if cell.cell_type == "markdown": cells.append(v4.new_markdown_cell(markdown(cell.source)))
+        elif cell.cell_type != "code" or "default_exp" in said or said.get("include:") == ["false"]: continue
+        elif re.match(r"show_doc\(", cell.source): entries.append(show_doc(cell, module))
+        elif cell.source.strip():
+            before = next((c.source for c in reversed(nb.cells[:cell.idx_]) if c.cell_type == "markdown"), "")
+            cells.append(code(cell, before))
+            if EXPORT & set(said): entries += constants(cell, module)
+        if not re.match(r"show_doc\(", cell.source):
+            cells, entries = cells + entries, []
+    cells.reverse()
+    if module: cells.insert(1, directive("py:module", f"lsd_nb.{module}"))
+    if name == "index": cells.append(v4.new_markdown_cell(tree(srcdir)))
+    return v4.new_notebook(cells=cells, metadata=from_dict(nb.metadata))
+
+def read(app, docname, source):
+    "On `source-read`: the notebook as Sphinx is to see it."
+    if Path(app.env.doc2path(docname)).suffix == ".ipynb":
+        source[0] = json.dumps(bridged(json.loads(source[0]), docname, app.srcdir))
+
+
+# ---- docstrings
+
+def rst(text):
+    "A line of Markdown (maths in dollars, names in back-ticks) as reStructuredText."
+    pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
+    quote = {"$": r"\ :math:`{}`\ ", "`": r"\ ``{}``\ "}
+    return "".join(quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"([\\*_|`])", r"\\\1", p) for i, p in enumerate(pieces))
+
+def docstring(app, what, name, obj, options, lines):
+    "On `autodoc-process-docstring`: Markdown to reStructuredText, and the docments as fields."
+    lines[:] = [rst(line) for line in lines]
+    if what not in ("class", "exception", "function", "method"): return
+    if isclass(obj) and "__init__" not in vars(obj): return
+    said = {key: value.docment for key, value in docments(obj, full=True).items() if value.docment}
+    back = said.pop("return", None)
+    lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
+    if back and not isclass(obj): lines.append(f":returns: {rst(' '.join(back.split()))}")
+
+
+# ---- links
+
+def names(libdir):
+    "Every way to write a public name, from nbdev's own index → the full name; None where two things share it."
+    index, found = {}, {}
+    exec((Path(libdir)/"_modidx.py").read_text(encoding="utf-8"), index)
+    for module, symbols in index["d"]["syms"].items():
+        public = importlib.import_module(module).__all__
+        for full in [module, *symbols]:
+            inside = full.removeprefix(module).strip(".").split(".")
+            if any(part.startswith("_") for part in inside) or inside[0] and inside[0] not in public: continue
+            pieces = full.split(".")
+            for i in range(len(pieces)):
+                short = ".".join(pieces[i:])
+                found[short] = None if short in found else full
+    methods = lambda short, full: full.count(".") > 2 and "." not in short    # `fit` alone says too little
+    return {short: full for short, full in found.items() if full and not methods(short, full)}
+
+def link(app, doctree):
+    "On `doctree-read`: a back-ticked name of the package becomes a link to its entry."
+    known = app.config.bridge_names
+    for literal in list(doctree.findall(nodes.literal)):
+        full = known.get(literal.astext().split("(")[0])
+        up = literal.parent
+        while up and not isinstance(up, (nodes.title, nodes.reference, pending_xref)): up = up.parent
+        if not full or up: continue
+        ref = pending_xref("", refdomain="py", reftype="obj", reftarget=full, refexplicit=True, refdoc=app.env.docname)
+        literal.replace_self(ref)
+        ref += literal
+
+def unlinked(app, env, node, content):
+    "On `missing-reference`: what the package does not document, such as types of torch, is no link and no fault."
+    if node.get("refdomain") == "py" and not node["reftarget"].startswith("lsd_nb"): return content
+
+
+def setup(app):
+    app.add_config_value("bridge_names", {}, "")
+    app.connect("source-read", read)
+    app.connect("autodoc-process-docstring", docstring)
+    app.connect("doctree-read", link)
+    app.connect("missing-reference", unlinked)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

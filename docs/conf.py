@@ -1,0 +1,52 @@
+"""The site: Sphinx, MyST-NB and Furo on nbs/. Nothing is executed and nothing is fetched, here or in the reader's browser.
+
+sphinx-build -W -n --keep-going -c docs nbs _build/html
+"""
+import sys
+from configparser import ConfigParser
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import bridge
+
+settings = ConfigParser(delimiters=["="])
+settings.read(HERE.parent/"settings.ini", encoding="utf-8")
+settings = settings["DEFAULT"]
+
+project, author, copyright = settings["title"], settings["author"], settings["copyright"]
+version = release = settings["version"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_design",
+              "sphinx_copybutton", "bridge"]
+exclude_patterns = [".*", "_*", "**/.ipynb_checkpoints"]
+bridge_names = bridge.names(HERE.parent/"lsd_nb")
+
+nb_execution_mode = "off"
+nb_merge_streams = True
+nb_ipywidgets_js = {}
+nb_code_prompt_show = "Show the source of this step"
+nb_code_prompt_hide = "Hide the source"
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence"]
+myst_heading_anchors = 4
+myst_dmath_double_inline = True
+
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+viewcode_line_numbers = True
+modindex_common_prefix = ["lsd_nb."]
+
+mathjax_path = "tex-svg.js"
+html_static_path = [str(HERE/"site.css"), str(Path(find_spec("sphinx-mathjax-offline").origin).parent/"static"/"mathjax"/mathjax_path)]
+html_css_files = ["site.css"]
+html_theme = "furo"
+html_title = project
+html_sourcelink_suffix = ""
+html_theme_options = {"navigation_with_keys": True}
+html_show_sphinx = False
