@@ -22,7 +22,7 @@ from .training import Run
 from .data import batches, data_dir, load_dataset  # before torchvision itself
 from .gan import Discriminator, d_step, g_step
 from .classifier import classifier_step, schedule_for
-from .encoder import encoder_losses
+from .encoder import encoder_losses, mean_overlap
 from torchvision import datasets, transforms
 
 # %% ../nbs/91_benchmarks.ipynb #6e4cf1e8
@@ -152,13 +152,16 @@ def _plain_encoder(config):
     g, c, e = config.gan.network().eval().requires_grad_(False), config.classifier.network().eval().requires_grad_(False), config.network()
     opt = torch.optim.Adam(e.parameters(), config.lr, betas=config.betas)
     def step(x, y):
-        parts = encoder_losses(g, c, x, y, *e(x))
-        opt.zero_grad(); _encoder_loss(config, parts).backward(); opt.step()
+        mu, log_sigma = e(x)
+        parts = encoder_losses(g, c, x, y, mu, log_sigma)
+        opt.zero_grad(); _encoder_loss(config, parts, mu, y).backward(); opt.step()
     return step
 
-def _encoder_loss(config, parts):
-    "The weighted sum of the parts."
-    return config.hinge_weight * parts["hinge"] + config.label_weight * parts["cross_entropy"] + config.kl_weight * parts["kl"]
+def _encoder_loss(config, parts, mu, y):
+    "The weighted sum of the parts, as in `train_encoder`."
+    loss = config.hinge_weight * parts["hinge"] + config.label_weight * parts["cross_entropy"]
+    loss = loss + config.kl_weight * (parts["kl_mean"] + config.spread_weight * parts["kl_spread"])
+    return loss + config.overlap_weight * mean_overlap(mu, y) if config.overlap_weight else loss
 
 # %% ../nbs/91_benchmarks.ipynb #bd7d6314
 def _our_gan(config, run):
@@ -188,8 +191,9 @@ def _our_encoder(config, run):
     learner, opt = run.prepare(e, torch.optim.Adam(e.parameters(), config.lr, betas=config.betas))
     schedule = schedule_for(opt, config.schedule, config.lr, 100_000)
     def step(x, y):
-        with run.accelerator.autocast(): parts = encoder_losses(g, c, x, y, *learner(x))
-        loss = _encoder_loss(config, parts)
+        mu, log_sigma = learner(x)
+        with run.accelerator.autocast(): parts = encoder_losses(g, c, x, y, mu, log_sigma)
+        loss = _encoder_loss(config, parts, mu, y)
         opt.zero_grad(); run.accelerator.backward(loss); opt.step(); schedule.step()
         run.add(loss=loss, **parts)
     return step

@@ -248,12 +248,13 @@ def denoise(self,
 
 def rotate(self,
     images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
-    path=range(10),         # labels to pass through, in order
+    path=None,              # labels to pass through, in order; default: all of them
     steps: int = 3,         # frames per pair of labels; each turns by π/(2·steps)
     kind: str = "paper",    # "paper": rank one, equation (12); "plane": Givens rotation
     sample: bool = False,   # use a sampled code instead of the mean
 ) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1)
     "Algorithm 1: rotate through the set-1 directions of the labels, decode each frame."
+    path = self._fitted().basis.classes_ if path is None else path
     frames = rotation_path(self.encode(images, sample), self._fitted().basis, [self._index(label) for label in path], steps, kind)
     return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 

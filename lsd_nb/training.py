@@ -54,13 +54,13 @@ def find_artifact(
     config: Config,         # what was trained
 ) -> tuple|None:            # (weights by name, the JSON's dictionary), or None if it isn't there
     "Look for a trained network among the bundled ones, then in the cache; `LSDError` if its files are damaged."
-    for folder in (Path(str(files("lsd_nb")))/"pretrained", cache_dir("artifacts")):
-        path = folder/f"{config.filename}.safetensors"
-        if path.exists() and path.with_suffix(".json").exists():
-            try: return load_tensors(path)[0], json.loads(path.with_suffix(".json").read_text())
-            except json.JSONDecodeError as e:
-                raise LSDError(f"{path.with_suffix('.json')} is damaged ({e}): delete it and train again") from e
-    return None
+    name = f"{config.filename}.safetensors"
+    path = Path(str(files("lsd_nb")))/"pretrained"/name
+    if not path.exists(): path = cache_dir("artifacts")/name
+    if not (path.exists() and path.with_suffix(".json").exists()): return None
+    try: return load_tensors(path)[0], json.loads(path.with_suffix(".json").read_text())
+    except json.JSONDecodeError as e:
+        raise LSDError(f"{path.with_suffix('.json')} is damaged ({e}): delete it and train again") from e
 
 # %% ../nbs/00a_training.ipynb #111bcad4
 def save_artifact(
@@ -119,6 +119,7 @@ class Run:
         set_seed(config.seed, device_specific=True)
         self.config, self.every, self.progress = config, every, progress and self.accelerator.is_main_process
         self.folder = Path(folder or cache_dir("runs", config.filename))
+        for left in self.folder.glob(".*.tmp"): left.unlink(missing_ok=True)     # of a run killed while it wrote
         self.objects, self.history, self.epoch, self.step, self.seconds = {}, [], 0, 0, 0.
         self.totals, self.count, self._clock = {}, 0, time.monotonic()
 
