@@ -19,7 +19,7 @@ DEPS    := settings.ini setup.py constraints.txt
 # two notebooks at a time, one thread each: fastest on two cores
 WORKERS ?= 2
 
-.PHONY: help run test notebooks bench lab data clean
+.PHONY: help run test notebooks docs bench lab data clean
 
 help:            ## list these commands
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -39,6 +39,10 @@ notebooks: $(STAMP)-dev data    ## export, execute all notebooks in place (slow 
 	$(BIN)/nbdev_export
 	$(BIN)/python docs/execute.py
 	$(BIN)/python docs/readme.py
+
+docs: $(STAMP)-dev    ## build the site in _build/html from the committed notebooks; a warning is an error
+	$(BIN)/python -m sphinx -W -n --keep-going -q -c docs -d _build/doctrees nbs _build/html
+	@echo "the site: _build/html/index.html"
 
 bench: $(STAMP)-dev data    ## time the package against plain loops and scikit-learn, print the table
 	$(BIN)/python docs/execute.py 91_benchmarks --slow --show --keep
@@ -64,7 +68,7 @@ $(STAMP)-run: $(DEPS) | $(STAMP)-venv
 # the hooks keep notebooks clean in git; they only make sense in a clone
 $(STAMP)-dev: $(STAMP)-run
 	@echo "installing the development tools"
-	$(PIP) -e '.[dev]'
+	$(PIP) -e '.[dev,docs]'
 	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks || echo "the notebook hooks were not installed: see above"; fi
 	@touch $@
 

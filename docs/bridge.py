@@ -6,18 +6,21 @@ Quarto's callouts and columns are directives. Docments become `:param:` fields, 
 link, and the order of the pages is that of nbs/sidebar.yml.
 """
 import ast, importlib, json, re
-from inspect import isclass
+from inspect import isclass, isfunction, unwrap
 from pathlib import Path
 
 import yaml
 from docutils import nodes
 from execnb.nbio import dict2nb
 from fastcore.docments import docments
+from myst_parser.mdit_to_docutils.base import make_document
+from myst_parser.mocking import MockRSTParser
 from nbdev.process import NBProcessor
 from nbdev.processors import (add_show_docs, clean_magics, filter_stream_, hide_, hide_line, populate_language,
                               rm_header_dash, strip_ansi)
 from nbformat import from_dict, v4
-from sphinx.addnodes import desc, pending_xref
+from sphinx.addnodes import pending_xref
+from sphinx.util.docutils import SphinxDirective
 
 PROCS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, clean_magics, hide_]
 EXPORT = {"export", "exports", "exporti"}
@@ -57,12 +60,13 @@ def div(found):
     return f"{fence}{{div}} " + " ".join(re.findall(r"\.([\w-]+)", attributes))
 
 def markdown(text):
-    "A Markdown cell in MyST's words."
+    "A Markdown cell in MyST's words; a file outside nbs/ comes along as a download."
+    text = re.sub(r"\]\((?=\.\./)", "](path:", text)
     return re.sub(r"^(:{3,})\s*\{([^}]*)\}\s*$", div, text, flags=re.M)
 
 def directive(kind, name, *options):
     "An autodoc directive inside a Markdown cell."
-    return v4.new_markdown_cell("\n".join(["```{eval-rst}", f".. {kind}:: {name}", *(f"   :{o}:" for o in options), "```"]))
+    return v4.new_markdown_cell("\n".join(["```{entry}", f".. {kind}:: {name}", *(f"   :{o}:" for o in options), "```"]))
 
 def show_doc(cell, module):
     "The entry of what a cell `show_doc(x)` shows."
@@ -112,7 +116,7 @@ def bridged(nb, name, srcdir):
             cells.append(code(cell, before))
             if EXPORT & set(said): entries += constants(cell, module)
         if not re.match(r"show_doc\(", cell.source):
-            cells, entries = cells + entries, []
+            cells, entries = cells + entries[::-1], []
     cells.reverse()
     if module: cells.insert(1, directive("py:module", f"lsd_nb.{module}"))
     if name == "index": cells.append(v4.new_markdown_cell(tree(srcdir)))
@@ -124,7 +128,18 @@ def read(app, docname, source):
         source[0] = json.dumps(bridged(json.loads(source[0]), docname, app.srcdir))
 
 
-# ---- docstrings
+# ---- entries
+
+class Entry(SphinxDirective):
+    "`{entry}`: reStructuredText inside a notebook (MyST's own `{eval-rst}` pads it with 10000 empty lines per cell before it)."
+    has_content = True
+
+    def run(self):
+        document = make_document(self.env.doc2path(self.env.docname))
+        document.settings, document.reporter = self.state.document.settings, self.state.document.reporter
+        MockRSTParser().parse("\n".join(self.content), document)
+        return document.children
+
 
 def rst(text):
     "A line of Markdown (maths in dollars, names in back-ticks) as reStructuredText."
@@ -141,6 +156,12 @@ def docstring(app, what, name, obj, options, lines):
     back = said.pop("return", None)
     lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
     if back and not isclass(obj): lines.append(f":returns: {rst(' '.join(back.split()))}")
+
+
+def skip(app, what, name, obj, skipped, options):
+    "On `autodoc-skip-member`: methods that others put into a class, such as scikit-learn's `set_fit_request`."
+    code = getattr(unwrap(obj), "__code__", None) if isfunction(obj) else None
+    return True if code and "lsd_nb" not in Path(code.co_filename).parts else None
 
 
 # ---- links
@@ -174,14 +195,17 @@ def link(app, doctree):
         ref += literal
 
 def unlinked(app, env, node, content):
-    "On `missing-reference`: what the package does not document, such as types of torch, is no link and no fault."
-    if node.get("refdomain") == "py" and not node["reftarget"].startswith("lsd_nb"): return content
+    "On `missing-reference`: a type of torch, or a private one, is no link and no fault."
+    target = node["reftarget"]
+    if node.get("refdomain") == "py" and (not target.startswith("lsd_nb.") or "._" in target): return content
 
 
 def setup(app):
     app.add_config_value("bridge_names", {}, "")
+    app.add_directive("entry", Entry)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("autodoc-skip-member", skip)
     app.connect("doctree-read", link)
     app.connect("missing-reference", unlinked)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,5 @@
 """One thread, no display, and artifacts in a folder of this run; the datasets stay where the user has them."""
-import os, shutil, tempfile
+import os, shutil, subprocess, sys, tempfile
 from pathlib import Path
 
 import pytest
@@ -40,3 +40,13 @@ def own_cache(tiny, tmp_path, monkeypatch):
     shutil.copytree(tiny/"artifacts", tmp_path/"cache/artifacts")
     monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path/"cache"))
     return tmp_path/"cache"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The site, built once: its folder, and what the build said."
+    pytest.importorskip("sphinx", reason="the site is built by Sphinx: pip install -e '.[dev,docs]' -c constraints.txt")
+    root, out = Path(__file__).resolve().parents[1], tmp_path_factory.mktemp("site")
+    run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-c", "docs",
+                          "-d", str(out/"doctrees"), "nbs", str(out/"html")], cwd=root, capture_output=True, text=True)
+    return out/"html", run
