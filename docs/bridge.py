@@ -2,10 +2,12 @@
 
 Sphinx says `source-read`; the bridge runs nbdev's own processors and gives back a notebook without directives:
 exported source is folded, `show_doc(x)` is an autodoc directive, `#| echo: false` and its like are MyST-NB's tags,
-Quarto's callouts and columns are directives. Docments become `:param:` fields, a back-ticked name of the package a
-link, and the order of the pages is that of nbs/sidebar.yml.
+Quarto's callouts and columns are directives. A method that gets into its class from another cell has its entry at that
+cell. Docments become `:param:` fields, a back-ticked name of the package a link, and the order of the pages is that of
+nbs/sidebar.yml.
 """
 import ast, importlib, json, re
+from collections import Counter
 from inspect import isclass, isfunction, unwrap
 from pathlib import Path
 
@@ -45,6 +47,26 @@ def tree(srcdir):
     return "\n\n".join(table(*part) for part in every)
 
 
+# ---- what a module documents
+
+def module_of(name): return importlib.import_module(f"lsd_nb.{name}")
+
+def methods(cls):
+    "Public, documented methods and properties of a class and its private bases: name → (where it was written, its kind)."
+    found = {}
+    for base in reversed(cls.__mro__):
+        if base is not cls and not (base.__module__ == cls.__module__ and base.__name__.startswith("_")): continue
+        for name, f in vars(base).items():
+            inner = unwrap(getattr(f, "__func__", None) or getattr(f, "fget", None) or getattr(f, "func", None) or f)
+            if name.startswith("_") or not isfunction(inner) or not inner.__doc__ or inner.__module__ != cls.__module__: continue
+            found[name] = inner.__qualname__, "automethod" if callable(getattr(cls, name)) else "autoproperty"
+    return found
+
+def own(cls): return [name for name, (written, _) in methods(cls).items() if written == f"{cls.__name__}.{name}"]
+
+def classes(module): return [c for c in (getattr(module_of(module), n) for n in module_of(module).__all__) if isclass(c)]
+
+
 # ---- cells
 
 DIVS = {"note": "note", "tip": "tip", "important": "important", "warning": "warning", "caution": "caution"}
@@ -64,24 +86,27 @@ def markdown(text):
     text = re.sub(r"\]\((?=\.\./)", "](path:", text)
     return re.sub(r"^(:{3,})\s*\{([^}]*)\}\s*$", div, text, flags=re.M)
 
-def directive(kind, name, *options):
+def directive(kind, name, **options):
     "An autodoc directive inside a Markdown cell."
-    return v4.new_markdown_cell("\n".join(["```{entry}", f".. {kind}:: {name}", *(f"   :{o}:" for o in options), "```"]))
+    return v4.new_markdown_cell("\n".join(["```{entry}", f".. {kind}:: {name}", *(f"   :{k}: {v}" for k, v in options.items() if v), "```"]))
 
 def show_doc(cell, module):
     "The entry of what a cell `show_doc(x)` shows."
-    call = cell.parsed_()[0].value
-    name = ast.unparse(call.args[0])
-    found = importlib.import_module(f"lsd_nb.{module}")
+    name = ast.unparse(cell.parsed_()[0].value.args[0])
+    found = module_of(module)
     for part in name.split("."): found = getattr(found, part)
     kind = "autoclass" if isclass(found) else "automethod" if "." in name else "autofunction"
-    return directive(kind, f"lsd_nb.{module}.{name}", *["members"] * isclass(found))
+    return directive(kind, f"lsd_nb.{module}.{name}", members=isclass(found) and ", ".join(own(found)))
 
-def constants(cell, module):
-    "Entries of the public names that an exported cell assigns."
-    public = getattr(importlib.import_module(f"lsd_nb.{module}"), "__all__", [])
-    names = [t.id for node in cell.parsed_() if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
-    return [directive("autodata", f"lsd_nb.{module}.{name}", "no-value") for name in names if name in public]
+def others(cell, module):
+    "Entries of what an exported cell adds and nbdev does not show: methods of classes of other cells, and constants."
+    public, nodes = module_of(module).__all__, cell.parsed_()
+    written = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+    written |= {f"{n.name}.{m.name}" for n in nodes if isinstance(n, ast.ClassDef) for m in n.body if isinstance(m, ast.FunctionDef)}
+    entries = [directive(kind, f"lsd_nb.{module}.{cls.__name__}.{name}") for cls in classes(module)
+               for name, (where, kind) in methods(cls).items() if where in written and name not in own(cls)]
+    constants = [t.id for n in nodes if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name) and t.id in public]
+    return entries + [directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in constants]
 
 def alt(cell, before):
     "What a picture of this cell shows: its `#| fig-alt:`, or the last paragraph before it, without markup."
@@ -114,9 +139,9 @@ def bridged(nb, name, srcdir):
         elif cell.source.strip():
             before = next((c.source for c in reversed(nb.cells[:cell.idx_]) if c.cell_type == "markdown"), "")
             cells.append(code(cell, before))
-            if EXPORT & set(said): entries += constants(cell, module)
+            if EXPORT & set(said): entries = others(cell, module)[::-1] + entries[::-1]
         if not re.match(r"show_doc\(", cell.source):
-            cells, entries = cells + entries[::-1], []
+            cells, entries = cells + entries, []
     cells.reverse()
     if module: cells.insert(1, directive("py:module", f"lsd_nb.{module}"))
     if name == "index": cells.append(v4.new_markdown_cell(tree(srcdir)))
@@ -158,29 +183,17 @@ def docstring(app, what, name, obj, options, lines):
     if back and not isclass(obj): lines.append(f":returns: {rst(' '.join(back.split()))}")
 
 
-def skip(app, what, name, obj, skipped, options):
-    "On `autodoc-skip-member`: methods that others put into a class, such as scikit-learn's `set_fit_request`."
-    code = getattr(unwrap(obj), "__code__", None) if isfunction(obj) else None
-    return True if code and "lsd_nb" not in Path(code.co_filename).parts else None
-
-
 # ---- links
 
 def names(libdir):
-    "Every way to write a public name, from nbdev's own index → the full name; None where two things share it."
-    index, found = {}, {}
-    exec((Path(libdir)/"_modidx.py").read_text(encoding="utf-8"), index)
-    for module, symbols in index["d"]["syms"].items():
-        public = importlib.import_module(module).__all__
-        for full in [module, *symbols]:
-            inside = full.removeprefix(module).strip(".").split(".")
-            if any(part.startswith("_") for part in inside) or inside[0] and inside[0] not in public: continue
-            pieces = full.split(".")
-            for i in range(len(pieces)):
-                short = ".".join(pieces[i:])
-                found[short] = None if short in found else full
-    methods = lambda short, full: full.count(".") > 2 and "." not in short    # `fit` alone says too little
-    return {short: full for short, full in found.items() if full and not methods(short, full)}
+    "Every way to write a public name that is clear → its full name."
+    full = []
+    for module in sorted(p.stem for p in Path(libdir).glob("[!_]*.py")):
+        full += [f"lsd_nb.{module}", *(f"lsd_nb.{module}.{name}" for name in module_of(module).__all__)]
+        full += [f"lsd_nb.{module}.{cls.__name__}.{name}" for cls in classes(module) for name in methods(cls)]
+    ends = [(".".join(name.split(".")[i:]), name) for name in full for i in range(name.count(".") + 1)]
+    often = Counter(short for short, _ in ends)     # `data` is a module and a function, `fit` alone says too little
+    return {short: name for short, name in ends if often[short] == 1 and ("." in short or name.count(".") < 3)}
 
 def link(app, doctree):
     "On `doctree-read`: a back-ticked name of the package becomes a link to its entry."
@@ -205,7 +218,6 @@ def setup(app):
     app.add_directive("entry", Entry)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
-    app.connect("autodoc-skip-member", skip)
     app.connect("doctree-read", link)
     app.connect("missing-reference", unlinked)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

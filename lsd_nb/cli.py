@@ -134,7 +134,7 @@ def data(
     device: str = "auto",     # accepted as everywhere; reading happens on the CPU
     out: Path|None = None,    # folder for a picture of 100 training images (PNG); none by default
 ) -> tuple[dict, str]:        # name, folder, fingerprint, number of images, size in pixels, classes; the same as text
-    "Fetch a dataset if it is not there, verify it, and say where it is."
+    "Fetch and verify a dataset; say where it is."
     d = load_dataset(name)
     folder = data_dir()/_NAMES[name]/"raw" if name in _NAMES else Path(name).expanduser().absolute()
     counts = {part: len(getattr(d, part).labels) for part in ("train", "valid", "test")}
@@ -208,7 +208,7 @@ def doctor(
     device: str = "auto",   # auto, cpu, mps, cuda or cuda:N
     out: Path|None = None,  # also write the report as JSON to this file; not by default
 ) -> tuple[dict, str]:      # versions, hardware, folders, state of the data and of each network, problems; the same as text
-    "Look at this machine: versions, device, cache, data, networks. Changes nothing, fetches nothing."
+    "Look at this machine. Changes and fetches nothing: reports versions, device, cache, data and networks."
     where = pick_device(device)
     record, problems = run_record(seed, device=where), []
     report = {k: record[k] for k in ("versions", "hardware", "device")} | {
@@ -255,6 +255,7 @@ def _train_one(config, device, every, fresh):
         print(f"{config.step}: {_place(path)} already ({config.filename}); --fresh trains it anyway")
         return path, False
     config.train(device=device, every=every)
+    if (used := _stored(config)) and _place(used) == "bundled": print(f"{config.step}: the bundled network stays the one in use; --out gives you the new one")
     return cache_dir("artifacts")/f"{config.filename}.safetensors", True
 
 def _quality(configs, paths, device):
@@ -278,10 +279,10 @@ def _network(config, path, device):
     network.record = _record(path)
     return network.to(pick_device(device)).eval().requires_grad_(False)
 
-def _copy(path, out):
+def _copy(path, record, out):
     "Copy weights and JSON into a folder, the weights last; the new path."
-    for p in (path.with_suffix(".json"), path): atomic_write(out/p.name, p.read_bytes())
-    return out/path.name
+    atomic_write(out/path.with_suffix(".json").name, json.dumps(record, indent=1))
+    return atomic_write(out/path.name, path.read_bytes())
 
 # %% ../nbs/09_cli.ipynb #39cfc007
 @command
@@ -295,19 +296,20 @@ def train(
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path|None = None,         # folder for a copy of weights and JSON; by default they stay in the cache alone
 ) -> tuple[dict, str]:             # per network: file, state, seconds, metrics; the same as text
-    "Train the generator (step 1), the classifier (2), the encoder (3), or all; goes on where a killed run stopped."
+    "Train networks (steps 1 to 3). A killed run goes on where it stopped."
     configs = _configs(dataset, preset, seed)
     wanted = tuple(configs) if step == "all" else (step,)
     done = {s: _train_one(configs[s], device, checkpoint_every, fresh) for s in wanted}
     if int(os.environ.get("RANK", 0)): return {}, ""
     paths = {s: done[s][0] if s in done else _stored(c) for s, c in configs.items()}
-    quality = _quality(configs, paths, device) if paths["gan"] and paths["classifier"] else None
-    if out: paths |= {s: _copy(paths[s], out) for s in wanted}
+    measure = paths["gan"] and paths["classifier"] and step != "encoder"
+    quality = _quality(configs, paths, device) if measure else None
     report = {}
     for s in wanted:
         record = _record(paths[s])
-        metrics = record.get("metrics", {}) | ({"quality": quality} if s == "gan" and quality else {})
-        report[s] = {"file": str(paths[s]), "trained_now": done[s][1], "seconds": record.get("seconds"), "metrics": metrics}
+        if s == "gan" and quality: record["metrics"] = record.get("metrics", {}) | {"quality": quality}
+        path = _copy(paths[s], record, out) if out else paths[s]
+        report[s] = {"file": str(path), "trained_now": done[s][1], "seconds": record.get("seconds"), "metrics": record.get("metrics", {})}
     return {"preset": preset, "dataset": dataset, "networks": report}, "\n".join(_train_text(s, r) for s, r in report.items())
 
 # %% ../nbs/09_cli.ipynb #87a4e2c3
@@ -352,7 +354,7 @@ def basis(
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path = Path("lsd-nb-out/basis.safetensors"),  # file to write
 ) -> tuple[dict, str]:             # file, sizes, how orthogonal and how pure the vectors are; the same as text
-    "Build a labelled orthogonal basis (steps 4 to 6) and save it."
+    "Build and save a basis (steps 4 to 6)."
     means = _means_config(dataset, preset, seed, per_set=per_set, n_sets=n_sets)
     lsd = _decomposition(preset, dataset, device, seed, method=method, set_weight=set_weight, means=means)
     xi, labels = lsd.basis.vectors_.double(), lsd.basis.labels_
@@ -400,7 +402,7 @@ def classify(
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path|None = None,         # also write the result as JSON to this file; not by default
 ) -> tuple[dict, str]:             # per file: label, probability in [0, 1], amplitudes with label and set; the same as text
-    "Name what image files show, by their largest amplitude."
+    "Name what image files show."
     images = _read(files)
     lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight)
     z = lsd.encode(images, sample)
@@ -445,7 +447,7 @@ def denoise(
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path = Path("lsd-nb-out"),  # folder for the results, one PNG per input
 ) -> tuple[dict, str]:             # per file: input and output; the same as text
-    "Remove noise from image files: keep the largest amplitudes."
+    "Keep the largest amplitudes of image files."
     images = _read(files)
     lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight)
     names = write_images(_magnify(lsd.denoise(images, k, sample), scale), _outputs(files, "denoised", out, ".png"))
@@ -491,7 +493,7 @@ def rotate(
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path = Path("lsd-nb-out"),  # folder for the results, one strip of frames (PNG) per input
 ) -> tuple[dict, str]:             # frames, and per file: input, output, gif; the same as text
-    "Rotate image files from label to label (Algorithm 1)."
+    "Rotate image files from label to label."
     labels, images = _path(path), _read(files)
     lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight)
     frames = _magnify(lsd.rotate(images, labels, steps, kind, sample), scale)
@@ -515,7 +517,7 @@ def reproduce(
     device: str = "auto",        # auto, cpu, mps, cuda or cuda:N
     out: Path = Path("results"), # folder for scoreboard.json and figures/*.png
 ) -> tuple[dict, str]:           # the scoreboard (accuracies in percent), and its table
-    "Rebuild the basis, evaluate the test set, and print the results beside the paper's."
+    "Compute the paper's table from the networks."
     _means_config(dataset, preset, seed, per_set=per_set, n_sets=n_sets)
     board = run_reproduction(preset=preset, out=str(out), trials=trials, per_set=per_set, n_sets=n_sets, seed=seed, device=device, dataset=dataset, fresh=fresh)
     return board, f"{format_scoreboard(board)}\nwritten to {out/'scoreboard.json'}, figures in {out/'figures'}"

@@ -100,6 +100,11 @@ def test_every_public_name_has_an_entry(module, pages):
     page = pages[f"{notebook_of(module)}.html"]
     assert [n for n in exported(module) if f"lsd_nb.{module}.{n}" not in page.ids] == []
 
+def test_methods_have_entries_where_they_are_written(pages):
+    page = pages["06_quasi_eigenvectors.html"]
+    assert [n for n in ("fit", "transform", "predict", "save", "load", "from_means") if f"lsd_nb.basis.LatentBasis.{n}" not in page.ids] == []
+    assert not [i for i in page.ids if i and i.startswith("lsd_nb.basis.LatentBasis.set_")], "methods that scikit-learn put there"
+
 def test_names_in_the_text_are_links(pages):
     assert any(link.endswith("06_quasi_eigenvectors.html#lsd_nb.basis.LatentBasis") for link in pages["index.html"].links + pages["08_decomposition.html"].links)
 
@@ -141,4 +146,5 @@ def test_bridge_turns_docstrings_into_rst():
 def test_bridge_links_only_names_that_are_clear():
     names = bridge.names(ROOT/"lsd_nb")
     assert names["LatentBasis"] == names["basis.LatentBasis"] == "lsd_nb.basis.LatentBasis"
+    assert names["LatentBasis.transform"] == "lsd_nb.basis.LatentBasis.transform"
     assert "transform" not in names and not any(part.startswith("_") for name in names for part in name.split("."))

@@ -19,7 +19,8 @@ from lsd_nb.latents import encode_labelled, sample_labelled
 from lsd_nb.training import find_artifact
 
 STEPS = ("gan", "classifier", "encoder")
-PROGRAM = [sys.executable, "-c", "from lsd_nb.cli import main; main()"]
+# a shell's background jobs ignore Ctrl-C, and so would their children
+PROGRAM = [sys.executable, "-c", "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from lsd_nb.cli import main; main()"]
 runner = CliRunner()
 
 
@@ -42,7 +43,7 @@ def stop_in_mid_run(cache, step, signum):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "LSD_NB_CACHE": str(cache)}) as p:
         while not checkpoint.exists() and p.poll() is None: time.sleep(.002)
         p.send_signal(signum)
-        out, err = p.communicate(timeout=120)
+        out, err = p.communicate(timeout=300)
     assert not (cache/"artifacts"/f"{config_of(step).filename}.safetensors").exists(), "it was over before it was stopped"
     meta = load_tensors(checkpoint)[1]   # whole, whenever the run was killed
     assert (meta["epoch"], meta["step"]) > (0, 0)
@@ -73,7 +74,7 @@ def test_ctrl_c_says_what_to_do_and_can_go_on(tiny, own_cache):
     assert last.startswith("interrupted: ") and "checkpoint" in last and "same command" in last
     assert_goes_on_to_the_same_bits(own_cache, tiny, "classifier")
 
-@pytest.mark.parametrize("step, Config", zip(STEPS, (GANConfig, ClassifierConfig, EncoderConfig)))
+@pytest.mark.parametrize("step, Config", list(zip(STEPS, (GANConfig, ClassifierConfig, EncoderConfig))))
 def test_a_loss_that_is_not_finite_stops(tiny, own_cache, monkeypatch, step, Config):
     monkeypatch.setitem(Config.presets, "tiny", {**Config.presets["tiny"], "lr": 1e30})
     before = sorted(p.name for p in (own_cache/"artifacts").iterdir())
@@ -87,10 +88,13 @@ def test_two_processes(own_cache):
     forget(own_cache, "gan")
     env = {**os.environ, "LSD_NB_CACHE": str(own_cache), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     env.pop("ACCELERATE_TORCH_DEVICE", None)
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python",
-                           *PROGRAM, "train", "gan", "--preset", "tiny", "--device", "cpu", "--json"], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["networks"]["gan"]["trained_now"], "one process speaks, the other is silent"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--no-python"]
+    with subprocess.Popen([*torchrun, *PROGRAM, "train", "gan", "--preset", "tiny", "--device", "cpu", "--json"],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as p:
+        try: out, err = p.communicate(timeout=600)
+        except subprocess.TimeoutExpired: p.terminate(); raise   # torchrun ends its two processes
+    assert p.returncode == 0, err
+    assert json.loads(out)["networks"]["gan"]["trained_now"], "one process speaks, the other is silent"
     weights, record = find_artifact(config_of("gan"))
     assert record["processes"] == 2 and len(record["history"]) == GANConfig.presets["tiny"]["epochs"]
     assert all(torch.isfinite(w).all() for w in weights.values())
