@@ -69,14 +69,12 @@ def classes(module): return [c for c in (getattr(module_of(module), n) for n in 
 
 # ---- cells
 
-DIVS = {"note": "note", "tip": "tip", "important": "important", "warning": "warning", "caution": "caution"}
-
 def div(found):
     "One of Quarto's `::: {…}` lines as a directive of MyST."
     fence, attributes = found[1], found[2]
     kind, title = re.search(r"\.callout-(\w+)", attributes), re.search(r'title="([^"]*)"', attributes)
-    if kind and title: return f"{fence}{{admonition}} {title[1]}\n:class: {DIVS[kind[1]]}"
-    if kind: return f"{fence}{{{DIVS[kind[1]]}}}"
+    if kind and title: return f"{fence}{{admonition}} {title[1]}\n:class: {kind[1]}"
+    if kind: return f"{fence}{{{kind[1]}}}"
     if re.search(r"\.grid\b", attributes): return f"{fence}{{grid}} 1 1 3 3\n:gutter: 3\n"
     if re.search(r"\.g-col-\d+", attributes): return f"{fence}{{grid-item-card}}"
     return f"{fence}{{div}} " + " ".join(re.findall(r"\.([\w-]+)", attributes))
