@@ -22,6 +22,7 @@ from nbdev.processors import (add_show_docs, clean_magics, filter_stream_, hide_
                               rm_header_dash, strip_ansi)
 from nbformat import from_dict, v4
 from sphinx.addnodes import pending_xref
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 PROCS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, clean_magics, hide_]
@@ -181,6 +182,16 @@ def docstring(app, what, name, obj, options, lines):
     if back and not isclass(obj): lines.append(f":returns: {rst(' '.join(back.split()))}")
 
 
+def source(app, module):
+    "On `viewcode-find-source`: the text of a module and where its names are, methods written outside their class included."
+    if not module.startswith("lsd_nb."): return None
+    analyzer = ModuleAnalyzer.for_module(module)
+    tags = dict(analyzer.find_tags())
+    for cls in classes(module.removeprefix("lsd_nb.")):
+        for name, (where, _) in methods(cls).items(): tags.setdefault(f"{cls.__name__}.{name}", tags[where])
+    return analyzer.code, tags
+
+
 # ---- links
 
 def names(libdir):
@@ -216,6 +227,7 @@ def setup(app):
     app.add_directive("entry", Entry)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("viewcode-find-source", source)
     app.connect("doctree-read", link)
     app.connect("missing-reference", unlinked)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

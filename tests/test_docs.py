@@ -103,6 +103,7 @@ def test_every_public_name_has_an_entry(module, pages):
 def test_methods_have_entries_where_they_are_written(pages):
     page = pages["06_quasi_eigenvectors.html"]
     assert [n for n in ("fit", "transform", "predict", "save", "load", "from_means") if f"lsd_nb.basis.LatentBasis.{n}" not in page.ids] == []
+    assert "_modules/lsd_nb/basis.html#LatentBasis.transform" in page.links
     assert not [i for i in page.ids if i and i.startswith("lsd_nb.basis.LatentBasis.set_")], "methods that scikit-learn put there"
 
 def test_names_in_the_text_are_links(pages):
