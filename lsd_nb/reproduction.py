@@ -151,7 +151,7 @@ def format_scoreboard(
 # %% ../nbs/08a_reproduction.ipynb #26f1c099
 def gram_figure(
     lsd,          # a fitted `LatentSpectralDecomposition`
-    figsize=(11, 5.4),  # inches
+    figsize=(8.5, 8),  # inches
 ):                # a figure
     "Fig 4: decoded means and quasi-eigenvectors, and their inner products over C."
     M, n = lsd.latent_dim, len(lsd.basis.means_)
