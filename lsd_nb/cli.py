@@ -300,6 +300,7 @@ def train(
     configs = _configs(dataset, preset, seed)
     wanted = tuple(configs) if step == "all" else (step,)
     done = {s: _train_one(configs[s], device, checkpoint_every, fresh) for s in wanted}
+    if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()   # what follows is the first process's alone
     if int(os.environ.get("RANK", 0)): return {}, ""
     paths = {s: done[s][0] if s in done else _stored(c) for s, c in configs.items()}
     measure = paths["gan"] and paths["classifier"] and step != "encoder"
