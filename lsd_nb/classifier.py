@@ -120,6 +120,7 @@ def train_classifier(
     run = Run(config, device, progress=progress, **run_options)
     data = load_dataset(config.dataset, progress=run.progress)
     images, labels = (t[:config.train_images or None].to(run.device) for t in data.train)
+    if labels.max() >= config.classes: raise LSDError(f"label {int(labels.max())} in {config.dataset}, but the classifier has {config.classes} classes: set `classes` to {int(labels.max()) + 1} or more")
     valid = [t.to(run.device) for t in data.valid]
     c = config.network()
     opt = torch.optim.Adam(c.parameters(), config.lr, betas=config.betas)
@@ -146,7 +147,7 @@ def generator_quality(
     device = real.device
     z = torch.randn(n, generator.latent_dim, generator=torch.Generator().manual_seed(seed)).to(device)
     features = nn.Module(); features.forward = classifier.features; features.num_features = classifier.head.in_features
-    frechet = FrechetInceptionDistance(feature=features).to(device).set_dtype(torch.float64)
+    frechet = FrechetInceptionDistance(feature=features, sync_on_compute=False).to(device).set_dtype(torch.float64)
     logits = []
     with torch.inference_mode():
         for x, in batches(real, batch_size=500): frechet.update(x, real=True)

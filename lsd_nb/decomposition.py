@@ -260,7 +260,7 @@ def rotate(self,
 
 def _index(self, label):
     "Row of a label's quasi-eigenvector in set 1."
-    found = ((self.basis.labels_ == label) & (self.basis.sets_ == 1)).nonzero().flatten()
+    found = np.flatnonzero((np.asarray(self.basis.labels_) == label) & (np.asarray(self.basis.sets_) == 1))
     if not len(found): raise LSDError(f"there is no label {label!r}: expected one of {self.basis.classes_.tolist()}")
     return int(found[0])
 

@@ -231,3 +231,8 @@ def test_more_means_than_dimensions():
 
 def test_networks_that_give_nan():
     with pytest.raises(LSDError, match="not finite"): sample_labelled(lambda z: z * float("nan"), lambda x: x, 4, per_set=5, device="cpu", progress=False)
+
+
+def test_more_labels_than_classes():
+    config = ClassifierConfig.preset("tiny", classes=5)
+    with pytest.raises(LSDError, match="has 5 classes: set `classes` to 10"): config.train(device="cpu", progress=False)
