@@ -273,7 +273,8 @@ def load_or_train(
     "The trained network of a configuration, from the package, from the cache, or by training it now."
     found = find_artifact(config)
     if found is None:
-        if not train: raise LSDError(f"there is no trained {config.filename}: run `lsd-nb train {config.step}`, or use a bundled preset")
+        other = f" --dataset {config.dataset}" if getattr(config, "dataset", "mnist") != "mnist" else ""
+        if not train: raise LSDError(f"there is no trained {config.filename}: run `lsd-nb train {config.step}{other}`, or use a bundled preset")
         config.train(device=device, progress=progress)
         found = find_artifact(config)
     weights, record = found

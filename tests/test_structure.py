@@ -207,3 +207,29 @@ def test_sidebar_lists_every_notebook():
     assert len(listed) == len(set(listed))
     assert {p.name for p in NOTEBOOKS} <= set(listed), "a notebook is missing from nbs/sidebar.yml"
     assert set(listed) <= {p.name for p in NOTEBOOKS}, "nbs/sidebar.yml lists a notebook that is not there"
+
+
+# ---- habits
+
+def shown(path):
+    "The code cells of a notebook that are neither exported nor hidden."
+    return [text(c) for c in notebook(path)["cells"] if c["cell_type"] == "code" and not {"export", "exporti", "exports", "default_exp", "hide"} & set(directives(c))]
+
+@each_notebook
+def test_says_how_long_it_takes_and_what_it_needs(path):
+    if path.stem == "index": return    # the landing page is not run by its readers
+    top = re.search(r"^\*[^*].*\*$", text(notebook(path)["cells"][0]), flags=re.M)
+    assert top, "below the subtitle, a line in italics says how long the chapter takes and what it needs"
+    assert re.search(r"second|minute|hour", top[0]) and re.search(r"need|from|bundled", top[0], re.I), top[0]
+
+@each_notebook
+def test_another_dataset_is_one_line(path):
+    cells = shown(path)
+    if path.stem == "09_cli": return    # its commands take --dataset
+    if path.stem.startswith("9") or not any(re.search(r"\b(load_dataset\((?!toy)|load_pretrained\(|labelled_means\(|preset\(.small.)", c) for c in cells): return
+    assert sum(bool(re.search(r'^dataset = "mnist" ', c, flags=re.M)) for c in cells) == 1, 'one cell says `dataset = "mnist"    # the one line to change for another dataset`'
+    if path.stem != "index": assert '`dataset = "mnist"`' in text(notebook(path)["cells"][0]), "the line at the top says so too"
+    for c in cells:
+        fixed = re.findall(r'.*\b(?:load_dataset|load_pretrained|mnist)\((?:"mnist"|\)|progress).*|.*preset\("small"(?!.*dataset=).*', c)
+        fixed = [line for line in fixed if "test_" not in line]
+        assert not fixed, f"this cell is for MNIST only: {fixed}"
