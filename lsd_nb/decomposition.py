@@ -93,10 +93,12 @@ def decode(self,
 LatentSpectralDecomposition._in_batches, LatentSpectralDecomposition.decode = _in_batches, decode
 
 # %% ../nbs/08_decomposition.ipynb #7cc0b975
-def _check(self, x):
-    "Images as a float tensor; `LSDError` for wrong shapes, types, ranges and NaN."
+def _check(self, x, unclipped=False):
+    "Images as a float tensor; `LSDError` for wrong shapes, types, NaN and, unless `unclipped`, ranges."
     x = torch.as_tensor(x)
-    if isinstance(self.generator, Generator): return check_images(x)
+    own = isinstance(self.generator, Generator)
+    if own and unclipped and torch.isfinite(x).all(): return x.reshape(check_images(x.clamp(-1, 1)).shape).float()
+    if own: return check_images(x)
     if not x.is_floating_point(): raise LSDError(f"images have type {x.dtype}: expected floating-point numbers in the generator's range")
     if x.ndim < 2 or not len(x): raise LSDError(f"images have shape {tuple(x.shape)}: expected (N, …) with at least one image")
     if not torch.isfinite(x).all(): raise LSDError("images contain NaN or infinity: remove these")
@@ -106,18 +108,19 @@ def encode(self,
     images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # draw from the encoder's distribution instead of taking its mean
     seed: int|None = None, # of that draw; default: the decomposition's seed
+    unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:               # latents (N, M), on the CPU
     "Latents of images: by the encoder; without one, by `invert`, and latents pass through."
     images = torch.as_tensor(images)
     if self.encoder is None:
         if images.shape[1:] in ((self.latent_dim,), self.latent_shape): return images.flatten(1).float()
-        return self.invert(images)
+        return self.invert(images, unclipped=unclipped)
     noise = torch.Generator(self.device).manual_seed(self.seed if seed is None else seed)
     def code(x):
         out = self.encoder(x)
         if isinstance(out, Tensor): return out.flatten(1)
         return (sample_latents(*out, noise) if sample else out[0]).flatten(1)
-    return self._in_batches(code, self._check(images))
+    return self._in_batches(code, self._check(images, unclipped))
 
 LatentSpectralDecomposition._check, LatentSpectralDecomposition.encode = _check, encode
 
@@ -242,9 +245,10 @@ def denoise(self,
     images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
     k: int = 4,            # amplitudes to keep, 1 … M
     sample: bool = False,  # use a sampled code instead of the mean
+    unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:               # images (N, …)
     "Keep the k largest |amplitudes| and decode what is left."
-    return self.decode(truncate(self.encode(images, sample), self._fitted().basis, k))
+    return self.decode(truncate(self.encode(images, sample, unclipped=unclipped), self._fitted().basis, k))
 
 def _index(self, label):
     "Row of a label's quasi-eigenvector in set 1."
@@ -306,10 +310,11 @@ def invert(self,
     lr: float = .05,             # its learning rate
     weight: float = .01,         # w, weight of the pull towards the origin
     starts: int = 64,            # random latents to choose a start from, without an encoder
+    unclipped: bool = False,     # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:                     # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones; refines the encoder's codes if there is one."
-    images, codes = self._check(images), []
-    best = self._start(images, starts) if self.encoder is None else self.encode(images)
+    images, codes = self._check(images, unclipped), []
+    best = self._start(images, starts) if self.encoder is None else self.encode(images, unclipped=unclipped)
     chunks = list(zip(images.split(self.batch_size), best.split(self.batch_size)))
     with tqdm(total=steps * len(chunks), desc="inverting", unit="step", disable=not self.progress, leave=False) as bar:
         for x, z in chunks:
