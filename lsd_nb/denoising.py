@@ -7,7 +7,7 @@ __all__ = ['truncation_figure', 'corrupt', 'denoising_scores', 'noisy_encoder_co
            'pca_denoiser', 'linear_mmse', 'Denoiser', 'DenoiserConfig', 'train_denoiser']
 
 # %% ../nbs/12_denoising.ipynb #00aa8327
-import importlib, math
+import copy, importlib, math
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
@@ -21,7 +21,6 @@ from .training import Config, Run
 from .data import add_gaussian, add_salt_and_pepper, batches, load_dataset, occlude  # before torchmetrics, which imports torchvision
 from .classifier import schedule_for
 from .encoder import EncoderConfig
-from .operators import truncate
 from scipy.ndimage import median_filter
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -34,11 +33,11 @@ def truncation_figure(
     ks: tuple = (100, 1, 2, 3, 4, 10),  # amplitudes kept, one column each
     groups: int = 5,         # blocks side by side
     sample: bool = True,     # a sampled code, as in the paper, or the mean
+    rescale: bool = False,   # scale what is kept to the norm of the whole code; the paper does not
     figsize=(12, 9),         # inches
 ):                           # a figure
     "Fig 7: image by image, the original and its truncations."
-    z = lsd.encode(images, sample)
-    rows = torch.stack([images, *(lsd.decode(truncate(z, lsd.basis, k)) for k in ks)], 1)     # (N, 1 + len(ks), 1, H, W)
+    rows = torch.stack([images, *(lsd.denoise(images, k, sample, rescale=rescale) for k in ks)], 1)     # (N, 1 + len(ks), 1, H, W)
     fig, axes = plt.subplots(1, groups, figsize=figsize, dpi=80, layout="constrained", squeeze=False)
     for ax, block in zip(axes[0], rows.chunk(groups)):
         show_images(block.flatten(0, 1), 1 + len(ks), ax=ax)
@@ -106,10 +105,12 @@ def truncation_curve(
     noisy: Tensor,   # (N, 1, H, W), any finite values
     labels: Tensor,  # (N,), true labels
     ks=(1, 2, 3, 4, 6, 10, 20, 40, 70, 100),  # numbers of amplitudes to keep, each 1 … M
+    rescale: bool = True,  # scale what is kept to the norm of the whole code; False is the paper's way
 ) -> list[dict]:     # one dictionary per k, see `denoising_scores`
     "Scores of the truncated mean code for several k; the images are encoded once."
-    z = lsd.encode(noisy, unclipped=True)
-    return [{"k": k, **denoising_scores(clean, lsd.decode(truncate(z, lsd.basis, k)), labels, lsd.classifier)} for k in ks]
+    z, of_codes = lsd.encode(noisy, unclipped=True), copy.copy(lsd)
+    of_codes.encoder = None                                # it takes latents instead of images
+    return [{"k": k, **denoising_scores(clean, of_codes.denoise(z, k, rescale=rescale), labels, lsd.classifier)} for k in ks]
 
 # %% ../nbs/12_denoising.ipynb #e1c72648
 def _classic(method, strength):

@@ -131,9 +131,10 @@ def test_all_amplitudes_give_the_decode(lsd, digits):
 
 def test_curve_is_the_scores_of_denoise(lsd, digits):
     noisy, labels = corrupt(digits, "gaussian 0.5"), torch.arange(12) % 10
-    for point in truncation_curve(lsd, digits, noisy, labels, (1, 7, 20)):
-        k = point.pop("k")
-        assert point == pytest.approx(denoising_scores(digits, lsd.denoise(noisy, k, unclipped=True), labels, lsd.classifier), abs=1e-3)
+    for rescale in (True, False):
+        for point in truncation_curve(lsd, digits, noisy, labels, (1, 7, 20), rescale):
+            restored = lsd.denoise(noisy, point.pop("k"), unclipped=True, rescale=rescale)
+            assert point == pytest.approx(denoising_scores(digits, restored, labels, lsd.classifier), abs=1e-3)
 
 def test_curve_refuses_too_many_amplitudes(lsd, digits):
     with pytest.raises(LSDError, match="expected 1 to 20"): truncation_curve(lsd, digits, digits, torch.zeros(12), (21,))
