@@ -480,7 +480,7 @@ def rotate(
     files: list[Path],             # image files (PNG, JPEG, …) of any size, grey or coloured
     path: str = "0123456789",      # labels to pass through: one-digit labels in a row, or labels with commas (0,3,7)
     steps: int = 3,                # frames per pair of labels; with paper and plane each turns by 90°/steps
-    kind: str = "swap",            # swap: least change that shows the label; paper: rank one; plane: Givens
+    kind: str = "swap",            # swap: amplitudes exchanged, the new label's raised until it shows; paper: rank one; plane: Givens
     gif: bool = False,             # also write a moving picture (GIF) per input
     milliseconds: int = 100,       # time per frame of the GIF, in milliseconds
     scale: int = 1,                # side of a square, in output pixels, per pixel of the image

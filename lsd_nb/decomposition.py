@@ -263,21 +263,21 @@ def _index(self, label):
 for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
-_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1.2, 2., 4.)  # amplitudes to try; 1 alone would be norm √M
+_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1., 1.2, 1.5, 2., 3., 5.)  # amplitudes to try; 1 alone would be norm √M
 
 def _own(self, z):
     "Row of the set-1 vector with the largest |amplitude| of each latent: the label it has, (N,)."
     set1 = np.flatnonzero(np.asarray(self.basis.sets_) == 1)
     return torch.as_tensor(set1)[torch.as_tensor(self.basis.transform(z)).abs()[:, set1].argmax(1)]
 
-def _relabel(self, z, label, confidence):
-    "Latents (N, M) → their swap with the label's set-1 vector, at the least amplitude at which the classifier is sure."
+def _relabel(self, z, label, confidence, share=.8):
+    "Latents (N, M) swapped with a label's set-1 vector, which gets `share` of the amplitude exchanged, or more until the classifier is sure."
     xi, j, own = self.basis, self._index(label), self._own(z)
     if self.classifier is None: return amplitude_swap(z, xi, own, j, minimum=.7)
-    new, open_ = z.clone(), torch.arange(len(z))
-    target = xi.classes_.tolist().index(label)
+    had = torch.as_tensor(xi.transform(z)).abs()[torch.arange(len(z)), own] * (z.shape[1]**.5 / z.norm(dim=1))
+    new, open_, target = z.clone(), torch.arange(len(z)), xi.classes_.tolist().index(label)
     for level in _levels:
-        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=level)
+        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=(share * had[open_]).clamp(min=level))
         p = self._in_batches(lambda b: self.classifier(self._decode_batch(b)), new[open_]).softmax(1)
         open_ = open_[(p.argmax(1) != target) | (p.amax(1) < confidence)]
         if not len(open_): break
@@ -290,7 +290,7 @@ def rotate(self,
     images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
     path=None,              # labels to pass through, in order; default: all of them
     steps: int = 3,         # frames per pair of labels, ≥ 1
-    kind: str = "swap",     # "swap": least amplitude that shows the label; "paper": rank one, equation (12); "plane": Givens rotation
+    kind: str = "swap",     # "swap": exchange amplitudes, raise the new label's until it shows; "paper": rank one, equation (12); "plane": Givens rotation
     sample: bool = False,   # use a sampled code instead of the mean
     confidence: float = .9, # "swap" only: how sure the classifier must be of each label, in (0, 1)
 ) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself

@@ -96,7 +96,8 @@ def noisy_encoder_config(
     sigma: float = .5,       # deviation of the unclipped Gaussian noise on the encoder's input, on the [0, 1] grey scale
 ) -> EncoderConfig:          # the preset's encoder, trained on noisy input
     "Step 3 with noise on the input and clean images as the target."
-    return EncoderConfig.for_dataset(dataset, preset, input_noise=sigma)
+    more = dict(label_weight=300., epochs=24) if preset == "small" else {}      # the label is harder to see: it counts more, for longer
+    return EncoderConfig.for_dataset(dataset, preset, input_noise=sigma, **more)
 
 # %% ../nbs/12_denoising.ipynb #ab040aaf
 def truncation_curve(
