@@ -37,7 +37,7 @@ def _comments(f):
     return {a.arg: beside[a.end_lineno] for a in ast.parse(code).body[0].args.args}
 
 # %% ../nbs/09_cli.ipynb #84196820
-_CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all"), "kind": ("paper", "plane"),
+_CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all"), "kind": ("swap", "paper", "plane"),
             "method": ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")}
 _BOUNDS = {"seed": (0, 2**32 - 1), "trials": (1, 10_000), "per_set": (2, None), "n_sets": (1, None), "k": (1, None), "top": (1, None),
            "steps": (1, 1000), "scale": (1, 100), "milliseconds": (20, 10_000), "checkpoint_every": (0, None), "set_weight": (0, None)}
@@ -480,8 +480,8 @@ def _gif(frames, path, milliseconds):
 def rotate(
     files: list[Path],             # image files (PNG, JPEG, …) of any size, grey or coloured
     path: str = "0123456789",      # labels to pass through: one-digit labels in a row, or labels with commas (0,3,7)
-    steps: int = 3,                # frames per pair of labels; each frame turns by 90°/steps
-    kind: str = "paper",           # rotation: the paper's of rank one, or in a plane (Givens)
+    steps: int = 3,                # frames per pair of labels; with paper and plane each turns by 90°/steps
+    kind: str = "swap",            # swap: least change that shows the label; paper: rank one; plane: Givens
     gif: bool = False,             # also write a moving picture (GIF) per input
     milliseconds: int = 100,       # time per frame of the GIF, in milliseconds
     scale: int = 1,                # side of a square, in output pixels, per pixel of the image

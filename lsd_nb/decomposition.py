@@ -23,7 +23,7 @@ from .classifier import Classifier
 from .encoder import Encoder, EncoderConfig, sample_latents
 from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .basis import LatentBasis
-from .operators import rotation_path, truncate
+from .operators import amplitude_swap, rotation_path, slerp, truncate
 
 # %% ../nbs/08_decomposition.ipynb #b5e5195f
 class Networks(NamedTuple):
@@ -93,10 +93,12 @@ def decode(self,
 LatentSpectralDecomposition._in_batches, LatentSpectralDecomposition.decode = _in_batches, decode
 
 # %% ../nbs/08_decomposition.ipynb #7cc0b975
-def _check(self, x):
-    "Images as a float tensor; `LSDError` for wrong shapes, types, ranges and NaN."
+def _check(self, x, unclipped=False):
+    "Images as a float tensor; `LSDError` for wrong shapes, types, NaN and, unless `unclipped`, ranges."
     x = torch.as_tensor(x)
-    if isinstance(self.generator, Generator): return check_images(x)
+    own = isinstance(self.generator, Generator)
+    if own and unclipped and torch.isfinite(x).all(): return x.reshape(check_images(x.clamp(-1, 1)).shape).float()
+    if own: return check_images(x)
     if not x.is_floating_point(): raise LSDError(f"images have type {x.dtype}: expected floating-point numbers in the generator's range")
     if x.ndim < 2 or not len(x): raise LSDError(f"images have shape {tuple(x.shape)}: expected (N, …) with at least one image")
     if not torch.isfinite(x).all(): raise LSDError("images contain NaN or infinity: remove these")
@@ -106,18 +108,19 @@ def encode(self,
     images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # draw from the encoder's distribution instead of taking its mean
     seed: int|None = None, # of that draw; default: the decomposition's seed
+    unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:               # latents (N, M), on the CPU
     "Latents of images: by the encoder; without one, by `invert`, and latents pass through."
     images = torch.as_tensor(images)
     if self.encoder is None:
         if images.shape[1:] in ((self.latent_dim,), self.latent_shape): return images.flatten(1).float()
-        return self.invert(images)
+        return self.invert(images, unclipped=unclipped)
     noise = torch.Generator(self.device).manual_seed(self.seed if seed is None else seed)
     def code(x):
         out = self.encoder(x)
         if isinstance(out, Tensor): return out.flatten(1)
         return (sample_latents(*out, noise) if sample else out[0]).flatten(1)
-    return self._in_batches(code, self._check(images))
+    return self._in_batches(code, self._check(images, unclipped))
 
 LatentSpectralDecomposition._check, LatentSpectralDecomposition.encode = _check, encode
 
@@ -242,21 +245,10 @@ def denoise(self,
     images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
     k: int = 4,            # amplitudes to keep, 1 … M
     sample: bool = False,  # use a sampled code instead of the mean
+    unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:               # images (N, …)
     "Keep the k largest |amplitudes| and decode what is left."
-    return self.decode(truncate(self.encode(images, sample), self._fitted().basis, k))
-
-def rotate(self,
-    images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
-    path=None,              # labels to pass through, in order; default: all of them
-    steps: int = 3,         # frames per pair of labels; each turns by π/(2·steps)
-    kind: str = "paper",    # "paper": rank one, equation (12); "plane": Givens rotation
-    sample: bool = False,   # use a sampled code instead of the mean
-) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1)
-    "Algorithm 1: rotate through the set-1 directions of the labels, decode each frame."
-    path = self._fitted().basis.classes_ if path is None else path
-    frames = rotation_path(self.encode(images, sample), self._fitted().basis, [self._index(label) for label in path], steps, kind)
-    return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return self.decode(truncate(self.encode(images, sample, unclipped=unclipped), self._fitted().basis, k))
 
 def _index(self, label):
     "Row of a label's quasi-eigenvector in set 1."
@@ -264,7 +256,52 @@ def _index(self, label):
     if not len(found): raise LSDError(f"there is no label {label!r}: expected one of {self.basis.classes_.tolist()}")
     return int(found[0])
 
-for f in (denoise, rotate, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
+for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
+
+# %% ../nbs/08_decomposition.ipynb #347fc7e5
+_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1.2, 2., 4.)  # amplitudes to try; 1 alone would be norm √M
+
+def _relabel(self, z, label, confidence):
+    "Latents (N, M) → their swap with the label's set-1 vector, at the least amplitude at which the classifier is sure."
+    xi, j, set1 = self.basis, self._index(label), np.flatnonzero(np.asarray(self.basis.sets_) == 1)
+    own = torch.as_tensor(set1)[torch.as_tensor(xi.transform(z)).abs()[:, set1].argmax(1)]     # the label a latent has now
+    if self.classifier is None: return amplitude_swap(z, xi, own, j, minimum=.7)
+    new, open_ = z.clone(), torch.arange(len(z))
+    target = xi.classes_.tolist().index(label)
+    for level in _levels:
+        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=level)
+        p = self._in_batches(lambda b: self.classifier(self._decode_batch(b)), new[open_]).softmax(1)
+        open_ = open_[(p.argmax(1) != target) | (p.amax(1) < confidence)]
+        if not len(open_): break
+    return new
+
+LatentSpectralDecomposition._relabel = _relabel
+
+# %% ../nbs/08_decomposition.ipynb #7bd7bee2
+def rotate(self,
+    images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
+    path=None,              # labels to pass through, in order; default: all of them
+    steps: int = 3,         # frames per pair of labels, ≥ 1
+    kind: str = "swap",     # "swap": least amplitude that shows the label; "paper": rank one, equation (12); "plane": Givens rotation
+    sample: bool = False,   # use a sampled code instead of the mean
+    confidence: float = .9, # "swap" only: how sure the classifier must be of each label, in (0, 1)
+) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
+    "From label to label along the path, decoding each frame; the kinds \"paper\" and \"plane\" are Algorithm 1."
+    path, z = list(self._fitted().basis.classes_ if path is None else path), self.encode(images, sample)
+    index = [self._index(label) for label in path]
+    if kind not in ("swap", "paper", "plane"): raise LSDError(f"unknown kind of rotation {kind!r}: expected swap, paper or plane")
+    if kind != "swap": frames = rotation_path(z, self.basis, index, steps, kind)
+    else:
+        if steps < 1 or not path: raise LSDError(f"expected at least one step and one label, got steps={steps} and a path of {len(path)}")
+        if not 0 < confidence < 1: raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
+        frames = [z]
+        for label in path[1:]:
+            here, there = frames[-1], self._relabel(frames[-1], label, confidence)
+            frames += [slerp(here, there, r / steps) for r in range(1, steps + 1)]
+        frames = torch.stack(frames, 1)
+    return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+LatentSpectralDecomposition.rotate = rotate
 
 # %% ../nbs/08_decomposition.ipynb #228e64aa
 def invert(self,
@@ -273,10 +310,11 @@ def invert(self,
     lr: float = .05,             # its learning rate
     weight: float = .01,         # w, weight of the pull towards the origin
     starts: int = 64,            # random latents to choose a start from, without an encoder
+    unclipped: bool = False,     # accept finite values outside [-1, 1], as noise makes them
 ) -> Tensor:                     # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones; refines the encoder's codes if there is one."
-    images, codes = self._check(images), []
-    best = self._start(images, starts) if self.encoder is None else self.encode(images)
+    images, codes = self._check(images, unclipped), []
+    best = self._start(images, starts) if self.encoder is None else self.encode(images, unclipped=unclipped)
     chunks = list(zip(images.split(self.batch_size), best.split(self.batch_size)))
     with tqdm(total=steps * len(chunks), desc="inverting", unit="step", disable=not self.progress, leave=False) as bar:
         for x, z in chunks:

@@ -132,8 +132,8 @@ class EncoderConfig(Config):
 EncoderConfig.presets = {
     "paper": dict(gan=GANConfig.preset("paper"), classifier=ClassifierConfig.preset("paper")),
     "reference": dict(gan=GANConfig.preset("reference"), classifier=ClassifierConfig.preset("reference")),
-    "small": dict(width=32, heads="linear", epochs=24, batch_size=128, lr=2e-3, betas=(.9, .99), schedule="onecycle",
-                  hinge_weight=.01, spread_weight=.05, overlap_weight=30.),
+    "small": dict(width=32, heads="linear", epochs=16, batch_size=64, lr=1e-3, betas=(.9, .99), schedule="onecycle",
+                  hinge_weight=.6, spread_weight=.05, overlap_weight=150.),
     "tiny": dict(gan=GANConfig.preset("tiny"), classifier=ClassifierConfig.preset("tiny"), width=8, heads="linear",
                  train_images=1280, batch_size=64, epochs=2, lr=2e-3, schedule="onecycle")}
 

@@ -266,7 +266,7 @@ def test_more_amplitudes_than_there_are(files):
     assert "20" in call("denoise", "a.png", "--preset", "tiny", "--k", "21", status=1).stderr
     assert not Path("lsd-nb-out").exists()
 
-@pytest.mark.parametrize("kind", ["paper", "plane"])
+@pytest.mark.parametrize("kind", ["swap", "paper", "plane"])
 def test_rotate_agrees_with_the_library(files, lsd, kind):
     report = reported("rotate", *files, "--preset", "tiny", "--device", "cpu", "--path", "0,3,7", "--steps", "2", "--kind", kind, "--gif", "--milliseconds", "40")
     assert (report["path"], report["frames"]) == ([0, 3, 7], 5)
