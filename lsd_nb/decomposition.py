@@ -246,9 +246,13 @@ def denoise(self,
     k: int = 4,            # amplitudes to keep, 1 … M
     sample: bool = False,  # use a sampled code instead of the mean
     unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
+    rescale: bool = True,  # scale what is left to the norm of the whole code; False decodes the shorter latent, as the paper does
 ) -> Tensor:               # images (N, …)
     "Keep the k largest |amplitudes| and decode what is left."
-    return self.decode(truncate(self.encode(images, sample, unclipped=unclipped), self._fitted().basis, k))
+    z = self.encode(images, sample, unclipped=unclipped)
+    kept = truncate(z, self._fitted().basis, k)
+    if rescale: kept = kept * (z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    return self.decode(kept)
 
 def _index(self, label):
     "Row of a label's quasi-eigenvector in set 1."
@@ -261,10 +265,14 @@ for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
 _levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1.2, 2., 4.)  # amplitudes to try; 1 alone would be norm √M
 
+def _own(self, z):
+    "Row of the set-1 vector with the largest |amplitude| of each latent: the label it has, (N,)."
+    set1 = np.flatnonzero(np.asarray(self.basis.sets_) == 1)
+    return torch.as_tensor(set1)[torch.as_tensor(self.basis.transform(z)).abs()[:, set1].argmax(1)]
+
 def _relabel(self, z, label, confidence):
     "Latents (N, M) → their swap with the label's set-1 vector, at the least amplitude at which the classifier is sure."
-    xi, j, set1 = self.basis, self._index(label), np.flatnonzero(np.asarray(self.basis.sets_) == 1)
-    own = torch.as_tensor(set1)[torch.as_tensor(xi.transform(z)).abs()[:, set1].argmax(1)]     # the label a latent has now
+    xi, j, own = self.basis, self._index(label), self._own(z)
     if self.classifier is None: return amplitude_swap(z, xi, own, j, minimum=.7)
     new, open_ = z.clone(), torch.arange(len(z))
     target = xi.classes_.tolist().index(label)
@@ -275,7 +283,7 @@ def _relabel(self, z, label, confidence):
         if not len(open_): break
     return new
 
-LatentSpectralDecomposition._relabel = _relabel
+LatentSpectralDecomposition._own, LatentSpectralDecomposition._relabel = _own, _relabel
 
 # %% ../nbs/08_decomposition.ipynb #7bd7bee2
 def rotate(self,
@@ -294,10 +302,11 @@ def rotate(self,
     else:
         if steps < 1 or not path: raise LSDError(f"expected at least one step and one label, got steps={steps} and a path of {len(path)}")
         if not 0 < confidence < 1: raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
-        frames = [z]
-        for label in path[1:]:
-            here, there = frames[-1], self._relabel(frames[-1], label, confidence)
-            frames += [slerp(here, there, r / steps) for r in range(1, steps + 1)]
+        frames, own = [z], self._own(z)
+        for label in path[1:]:                             # always from the code itself, so that nothing drifts
+            stays = (own == self._index(label))[:, None]
+            goal = torch.where(stays, z * (z.shape[1]**.5 / z.norm(dim=1, keepdim=True)), self._relabel(z, label, confidence))
+            frames += [slerp(frames[-1], goal, r / steps) for r in range(1, steps + 1)]
         frames = torch.stack(frames, 1)
     return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
