@@ -127,7 +127,7 @@ def mark_edit(
     edit,              # one of `editors`
     z: Tensor,         # latents of one label (N, M), N ≥ 2
     images: Tensor,    # their images (N, 1, H, W)
-    reference: Tensor, # real images of the target label
+    reference: Tensor, # real images of the target label (N', 1, H, W)
     source: int,       # label of the latents
     target: int,       # label to reach
     steps: int = 3,    # frames of the way, ≥ 1
@@ -148,6 +148,7 @@ def mark_edit(
             "leakage": share(((shows != source) & (shows != target)).any(1)), "variation": variation(final, reference), "slant": corr("slant"),
             "stroke_width": corr("stroke_width"), "returned": share(returned), "distance": share((back - frames[:, 0]).norm(dim=1) / frames[:, 0].norm(dim=1))}
 
+# %% ../nbs/13_rotation.ipynb #b77c2d85
 def compare_editors(
     lsd,                    # a fitted `LatentSpectralDecomposition`
     ways: dict,             # see `editors`
@@ -166,7 +167,7 @@ def compare_editors(
             rows.append({"editor": name, "source": a, "target": b, **mark_edit(lsd, edit, z[mine], images[mine], images[theirs], a, b, steps, before[mine])})
     return rows
 
-# %% ../nbs/13_rotation.ipynb #b77c2d85
+# %% ../nbs/13_rotation.ipynb #e8f22745
 def summarise(
     rows: list[dict],  # from `compare_editors`
 ) -> list[dict]:       # per editor: means of the marks over the pairs, and the worst pair's success
