@@ -64,7 +64,7 @@ def figure(tmp_path_factory):
     import json, plotly.utils
     output = nbformat.v4.new_output("display_data", data={"application/vnd.plotly.v1+json": json.loads(json.dumps(drawn, cls=plotly.utils.PlotlyJSONEncoder))})
     cells = [nbformat.v4.new_markdown_cell("# A figure\n\n> Four numbers."), nbformat.v4.new_code_cell("#| fig-alt: Four coloured squares.\nfig", outputs=[output])]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), source/"index.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}), source/"index.ipynb")
     (source/"sidebar.yml").write_text("website: {sidebar: {contents: [index.ipynb]}}")
     run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-c", "docs", "-d", str(out/"doctrees"), str(source), str(out/"html")], cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]

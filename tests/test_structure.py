@@ -233,3 +233,13 @@ def test_another_dataset_is_one_line(path):
         fixed = re.findall(r'.*\b(?:load_dataset|load_pretrained|mnist)\((?:"mnist"|\)|progress).*|.*preset\("small"(?!.*dataset=).*', c)
         fixed = [line for line in fixed if "test_" not in line]
         assert not fixed, f"this cell is for MNIST only: {fixed}"
+
+@each_notebook
+def test_imports_stand_alone(path):
+    if not any("default_exp" in directives(c) for c in notebook(path)["cells"]): return
+    for cell in notebook(path)["cells"]:     # nbdev_docs runs every cell that imports something
+        if cell["cell_type"] != "code" or {"hide", "export", "exporti", "exports"} & set(directives(cell)) or "#| eval: false" in text(cell): continue
+        try: nodes = ast.parse(re.sub(r"^[%!].*$", "", text(cell), flags=re.M)).body
+        except SyntaxError: continue
+        kinds = {isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes}
+        assert kinds != {True, False}, f"imports and other code in one cell: {text(cell)[:90]!r}; import in the hidden cell on top"
