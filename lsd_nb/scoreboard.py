@@ -83,7 +83,7 @@ def _classification_rows(found):
 def _denoising_rows(found, noise="gaussian 0.5"):
     "Chapter 12: label kept, PSNR and SSIM at σ = 0.5."
     rows, mine = [], {r["method"]: r for r in found["rows"] if r["noise"] == noise}
-    plain, noisy = mine["LSD, plain encoder"], mine["LSD, noisy-input encoder"]
+    plain, noisy = mine["LSD, as published"], mine["LSD, noisy-input encoder"]
     for key, spread, name, unit, digits in (("label_kept", "label_kept_se", "label kept under noise of σ = 0.5", "%", 2), ("psnr", "psnr_std", "PSNR, σ = 0.5", "dB", 2), ("ssim", "ssim_std", "SSIM, σ = 0.5", "", 3)):
         best = max((r for m, r in mine.items() if not m.startswith(("LSD", "noisy", "inversion"))), key=lambda r: r[key])
         cell = lambda r: _number(r[key], r[spread], digits)
@@ -128,12 +128,13 @@ def network_table(
     configs,     # configurations of trained networks
 ) -> str:        # Markdown
     "What the stored records say of networks: size, training, metrics."
-    lines = ["| network | parameters | epochs | training / s | hardware | metrics |", "|---|---:|---:|---:|---|---|"]
+    lines = ["| network | numbers stored | epochs | training / s | hardware | metrics |", "|---|---:|---:|---:|---|---|"]
     for c in configs:
         found = find_artifact(c)
         if found is None: raise LSDError(f"{c.filename} is not trained: run `lsd-nb train {c.step}`")
         weights, r = found
-        metrics = ", ".join(f"{k.replace('_', ' ')} {v:.2f}" for k, v in r.get("metrics", {}).items() if isinstance(v, (int, float)))
-        size = r.get("parameters") or sum(w.numel() for w in weights.values())
+        flat = {k: v for name, value in r.get("metrics", {}).items() for k, v in (value if isinstance(value, dict) else {name: value}).items()}
+        metrics = ", ".join(f"{k.replace('_', ' ')} {v:.4g}" for k, v in flat.items() if isinstance(v, (int, float)))
+        size = sum(w.numel() for w in weights.values())
         lines.append(f"| {c.step}, seed {c.seed} | {size:,} | {len(r['history'])} | {r['seconds']:,.0f} | {r['hardware']} | {metrics} |")
     return "\n".join(lines)
