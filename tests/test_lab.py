@@ -75,15 +75,17 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     browser.set_page_load_timeout(180)
     try:
-        def until(script, what, *args, seconds=180): return WebDriverWait(browser, seconds).until(lambda b: b.execute_script(script, *args), what)
+        def until(script, what, *args, seconds=90): return WebDriverWait(browser, seconds).until(lambda b: b.execute_script(script, *args), what)
         browser.get(f"{lab}/lab/tree/knobs.ipynb")
         until("return document.querySelector('.jp-Notebook .jp-CodeCell .cm-content')", "the notebook opens")
         until("return document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')", "the kernel is ready")
-        browser.execute_script("jupyterapp.commands.execute('notebook:run-all-cells')")
-        until("return document.querySelectorAll('.jp-OutputArea .widget-image').length >= 2 && document.querySelector('.lsd-pad')", "the panel appears")
-        picture = "return [...document.querySelectorAll('.jp-OutputArea .widget-image')].at(-1).src"
-        text = "return [...document.querySelectorAll('.jp-OutputArea .widget-html')].map(e => e.innerText).join(' ')"
-        assert until("return document.querySelectorAll('.jp-OutputArea svg rect.bar').length", "the bars are drawn") == 4
+        browser.execute_script("""
+            window.found = (what, from = document) => [...from.querySelectorAll(what), ...[...from.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => found(what, e.shadowRoot))];   // widgets may live in shadow trees
+            jupyterapp.commands.execute('notebook:run-all-cells');""")
+        until("return found('.jp-OutputArea img').length >= 2 && found('.lsd-pad').length", "the panel appears")
+        picture = "return found('.jp-OutputArea img').at(-1).src"
+        text = "return found('.jp-OutputArea').map(e => e.innerText).join(' ')"
+        assert until("return found('.jp-OutputArea svg rect.bar').length", "the bars are drawn") == 4
         before = browser.execute_script(picture)
         slider = browser.find_element(By.XPATH, "//label[starts-with(normalize-space(.), 'image')]/..//*[contains(@class, 'noUi-handle')]")
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", slider)
@@ -93,11 +95,11 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
         assert "largest amplitude: label 1" in said and "reads the decoded image as 1" in said, said
         before = browser.execute_script(picture)
         browser.execute_script("""
-            const pad = document.querySelector('.lsd-pad'), box = pad.getBoundingClientRect();
+            const pad = found('.lsd-pad')[0], box = pad.getBoundingClientRect();
             const at = (kind, x, y) => pad.dispatchEvent(new PointerEvent(kind, {bubbles: true, pointerId: 1, clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
             pad.setPointerCapture = () => {};
             at('pointerdown', .2, .2); at('pointermove', .5, .5); at('pointermove', .8, .2); at('pointerup', .8, .2);""")
-        until("return [...document.querySelectorAll('.jp-OutputArea .widget-image')].at(-1).src !== arguments[0]", "the drawing is decoded", before)
+        until(f"{picture} !== arguments[0]", "the drawing is decoded", before)
         took = [float(ms) for ms in re.findall(r"\((\d+) ms\)", browser.execute_script(text))]
         assert took and took[0] < 1000, took
         if os.environ.get("LSD_NB_SHOTS"): browser.save_screenshot(f"{os.environ['LSD_NB_SHOTS']}/lab.png")
