@@ -67,6 +67,7 @@ def main():
     missing = [p.name for p in paths if not p.exists()]
     if missing: sys.exit(f"no such notebook in nbs/: {', '.join(missing)}")
     os.chdir(ROOT)
+    os.environ.pop("MPLBACKEND", None)    # another backend than the inline one would leave the notebooks without pictures
     for path in paths:
         print(f"{path.name} …", flush=True)
         start = time.time()
