@@ -30,7 +30,7 @@ def vae_losses(
     mu: Tensor,                  # means of the codes (B, L)
     log_sigma: Tensor|None = None,   # logarithms of their deviations (B, L); None for an autoencoder, which has no KL part
     likelihood: str = "bernoulli",   # "bernoulli" or "gaussian"
-    scale: float|Tensor = 1.,    # deviation of the Gaussian likelihood, > 0
+    scale: float|Tensor = 1.,    # deviation of the Gaussian likelihood, a number or scalar tensor > 0
 ) -> dict[str,Tensor]:           # reconstruction and kl, scalars in nats: summed per sample, averaged over the batch
     "The two parts of minus the ELBO."
     if likelihood == "bernoulli": nll = F.binary_cross_entropy_with_logits(output, target, reduction="none")
