@@ -19,7 +19,7 @@ DEPS    := settings.ini setup.py constraints.txt
 # two notebooks at a time, one thread each: fastest on two cores
 WORKERS ?= 2
 
-.PHONY: help run test notebooks docs bench lab data clean
+.PHONY: help run test notebooks docs bench lab data web clean
 
 help:            ## list these commands
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -31,7 +31,7 @@ data: $(STAMP)-run    ## install, then fetch and verify MNIST
 	@echo "environment: $(VENV)$(REUSED)"
 	$(BIN)/lsd-nb data
 
-test: $(STAMP)-dev data    ## install the development tools and run every check
+test: $(STAMP)-dev data web    ## install the development tools and run every check
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 
@@ -40,14 +40,18 @@ notebooks: $(STAMP)-dev data    ## export, execute all notebooks in place (slow 
 	$(BIN)/python docs/execute.py
 	$(BIN)/python docs/readme.py
 
-docs: $(STAMP)-dev    ## build the site in _build/html from the committed notebooks; a warning is an error
+docs: $(STAMP)-dev data web    ## build the site in _build/html from the committed notebooks; a warning is an error
 	$(BIN)/python -m sphinx -W -n --keep-going -q -c docs -d _build/doctrees nbs _build/html
-	@echo "the site: _build/html/index.html"
+	@echo "the site: _build/html/index.html (the playground wants a server: $(PYTHON) -m http.server --directory _build/html --bind 127.0.0.1)"
+
+# what the playground runs: onnxruntime-web from npm, checked against its sum, and the exported networks
+web: $(STAMP)-dev
+	OMP_NUM_THREADS=1 $(BIN)/python docs/playground.py
 
 bench: $(STAMP)-dev data    ## time the package against plain loops and scikit-learn, print the table
 	$(BIN)/python docs/execute.py 91_benchmarks --slow --show --keep
 
-lab: $(STAMP)-lab data    ## open the notebooks in JupyterLab
+lab: $(STAMP)-dev data    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=nbs
 
 clean:           ## remove the environment and everything built (data and trained networks stay in the cache)
@@ -70,9 +74,4 @@ $(STAMP)-dev: $(STAMP)-run
 	@echo "installing the development tools"
 	$(PIP) -e '.[dev,docs]'
 	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks || echo "the notebook hooks were not installed: see above"; fi
-	@touch $@
-
-$(STAMP)-lab: $(STAMP)-dev
-	@echo "installing JupyterLab"
-	$(PIP) jupyterlab
 	@touch $@

@@ -24,7 +24,7 @@ setup(
     package_data={"lsd_nb": ["pretrained/*.safetensors", "pretrained/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "docs": cfg["docs_requirements"].split()},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "docs", "explore", "onnx", "peers")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

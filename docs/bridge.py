@@ -8,6 +8,8 @@ nbs/sidebar.yml.
 """
 import ast, importlib, json, re
 from collections import Counter
+from html import escape
+from importlib.util import find_spec
 from inspect import isclass, isfunction, unwrap
 from pathlib import Path
 
@@ -44,7 +46,7 @@ def tree(srcdir):
     "The tables of contents that make Furo's sidebar and its previous and next."
     table = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```".format
     every = [(title, "\n".join(pages)) for title, pages in parts(srcdir)]
-    if "Reference" not in dict(every): every.append(("Reference", "All names <genindex>"))
+    every = [(title, f"{pages}\nAll names <genindex>" if title == "Reference" else pages) for title, pages in every]
     return "\n\n".join(table(*part) for part in every)
 
 
@@ -114,11 +116,27 @@ def alt(cell, before):
     text = " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[*`$>#]", "", text)).split())
     return text if said or len(text) < 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
+def plotly_script():
+    "plotly's own script, from the installed package; a list, empty without it."
+    found = find_spec("plotly")
+    return [str(Path(found.origin).parent/"package_data"/"plotly.min.js")] if found else []
+
+def interactive(out, n, said):
+    "An output with a plotly figure as HTML that draws it, with the script of this site; others as they are."
+    figure = out.get("data", {}).get("application/vnd.plotly.v1+json")
+    if not figure: return out
+    if not plotly_script(): raise ModuleNotFoundError("this notebook has a plotly figure: pip install plotly")
+    import plotly.io
+    page = plotly.io.to_html(plotly.io.from_json(json.dumps({k: figure[k] for k in ("data", "layout") if k in figure}), skip_invalid=True), config={"responsive": True, "displaylogo": False},
+                             full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"plotly-{n}")
+    box = f'<div class="plotly-box" role="img" aria-label="{escape(said, quote=True)}">{page}</div>'
+    return v4.new_output("display_data", data={"text/html": f'<script src="_static/plotly.min.js"></script>{box}'})
+
 def code(cell, before):
     "A code cell without directives, its options as tags."
     said = {f"{key} {' '.join(value).lower()}".strip() for key, value in cell.directives_.items()}
     new = v4.new_code_cell("\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip())
-    new.outputs = from_dict(cell.get("outputs", []))
+    new.outputs = [interactive(out, f"{cell.idx_}-{i}", alt(cell, before)) for i, out in enumerate(from_dict(cell.get("outputs", [])))]
     new.execution_count = None
     tags = [tag for option, tag in TAGS.items() if option in said]
     if EXPORT & said: tags.append("hide-input")
@@ -150,6 +168,7 @@ def read(app, docname, source):
     "On `source-read`: the notebook as Sphinx is to see it."
     if Path(app.env.doc2path(docname)).suffix == ".ipynb":
         source[0] = json.dumps(bridged(json.loads(source[0]), docname, app.srcdir))
+    else: source[0] = markdown(source[0])
 
 
 # ---- entries
@@ -222,6 +241,11 @@ def unlinked(app, env, node, content):
     if node.get("refdomain") == "py" and (not target.startswith("lsd_nb.") or "._" in target): return content
 
 
+def scripts(app, pagename, templatename, context, doctree):
+    "On `html-page-context`: the playground's script, on its own page only."
+    if pagename == "playground": app.add_js_file("playground.js")
+
+
 def setup(app):
     app.add_config_value("bridge_names", {}, "")
     app.add_directive("entry", Entry)
@@ -230,4 +254,5 @@ def setup(app):
     app.connect("viewcode-find-source", source)
     app.connect("doctree-read", link)
     app.connect("missing-reference", unlinked)
+    app.connect("html-page-context", scripts)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

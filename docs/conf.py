@@ -44,6 +44,8 @@ modindex_common_prefix = ["lsd_nb."]
 
 mathjax_path = "tex-svg.js"
 html_static_path = [str(HERE/"site.css"), str(Path(find_spec("sphinx-mathjax-offline").origin).parent/"static"/"mathjax"/mathjax_path)]
+html_static_path += [str(HERE/"playground.js"), *bridge.plotly_script()]
+html_extra_path = [str(HERE.parent/"_build"/"extra")] if (HERE.parent/"_build"/"extra"/"playground"/"state.json").exists() else []   # see playground.py
 html_css_files = ["site.css"]
 html_favicon = str(HERE/"favicon.svg")
 html_theme = "furo"

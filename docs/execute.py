@@ -33,6 +33,13 @@ def printed(cell):
                    if o.output_type != "error" and "image/png" not in o.get("data", {}))
 
 
+def settle(cell):
+    "A live widget is of no use in a file: where its output brings a picture too, only the picture stays."
+    for out in cell.outputs:
+        data = out.get("data", {})
+        if any(kind.startswith("image/") for kind in data): data.pop("application/vnd.jupyter.widget-view+json", None)
+
+
 def execute(path, slow=False, show=False, keep=False, timeout=None):
     "Run one notebook in a fresh kernel, working in nbs/; write and clean it if every cell went well, unless `keep`."
     nb = nbformat.read(path, as_version=4)
@@ -45,6 +52,7 @@ def execute(path, slow=False, show=False, keep=False, timeout=None):
             try: client.execute_cell(cell, i)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 sys.exit(f"\n{error}\n{path.name}: code cell {i} failed; the notebook is left as it was")
+            settle(cell)
             n += 1
             if show: print(printed(cell), end="", flush=True)
     if not keep:

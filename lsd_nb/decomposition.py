@@ -246,9 +246,13 @@ def denoise(self,
     k: int = 4,            # amplitudes to keep, 1 … M
     sample: bool = False,  # use a sampled code instead of the mean
     unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
+    rescale: bool = True,  # scale what is left to the norm of the whole code; False decodes the shorter latent, as the paper does
 ) -> Tensor:               # images (N, …)
     "Keep the k largest |amplitudes| and decode what is left."
-    return self.decode(truncate(self.encode(images, sample, unclipped=unclipped), self._fitted().basis, k))
+    z = self.encode(images, sample, unclipped=unclipped)
+    kept = truncate(z, self._fitted().basis, k)
+    if rescale: kept = kept * (z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    return self.decode(kept)
 
 def _index(self, label):
     "Row of a label's quasi-eigenvector in set 1."
@@ -259,30 +263,34 @@ def _index(self, label):
 for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
-_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1.2, 2., 4.)  # amplitudes to try; 1 alone would be norm √M
+_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1., 1.2, 1.5, 2., 3., 5.)  # amplitudes to try; 1 alone would be norm √M
 
-def _relabel(self, z, label, confidence):
-    "Latents (N, M) → their swap with the label's set-1 vector, at the least amplitude at which the classifier is sure."
-    xi, j, set1 = self.basis, self._index(label), np.flatnonzero(np.asarray(self.basis.sets_) == 1)
-    own = torch.as_tensor(set1)[torch.as_tensor(xi.transform(z)).abs()[:, set1].argmax(1)]     # the label a latent has now
+def _own(self, z):
+    "Row of the set-1 vector with the largest |amplitude| of each latent: the label it has, (N,)."
+    set1 = np.flatnonzero(np.asarray(self.basis.sets_) == 1)
+    return torch.as_tensor(set1)[torch.as_tensor(self.basis.transform(z)).abs()[:, set1].argmax(1)]
+
+def _relabel(self, z, label, confidence, share=.8):
+    "Latents (N, M) swapped with a label's set-1 vector, which gets `share` of the amplitude exchanged, or more until the classifier is sure."
+    xi, j, own = self.basis, self._index(label), self._own(z)
     if self.classifier is None: return amplitude_swap(z, xi, own, j, minimum=.7)
-    new, open_ = z.clone(), torch.arange(len(z))
-    target = xi.classes_.tolist().index(label)
+    had = torch.as_tensor(xi.transform(z)).abs()[torch.arange(len(z)), own] * (z.shape[1]**.5 / z.norm(dim=1))
+    new, open_, target = z.clone(), torch.arange(len(z)), xi.classes_.tolist().index(label)
     for level in _levels:
-        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=level)
+        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=(share * had[open_]).clamp(min=level))
         p = self._in_batches(lambda b: self.classifier(self._decode_batch(b)), new[open_]).softmax(1)
         open_ = open_[(p.argmax(1) != target) | (p.amax(1) < confidence)]
         if not len(open_): break
     return new
 
-LatentSpectralDecomposition._relabel = _relabel
+LatentSpectralDecomposition._own, LatentSpectralDecomposition._relabel = _own, _relabel
 
 # %% ../nbs/08_decomposition.ipynb #7bd7bee2
 def rotate(self,
     images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
     path=None,              # labels to pass through, in order; default: all of them
     steps: int = 3,         # frames per pair of labels, ≥ 1
-    kind: str = "swap",     # "swap": least amplitude that shows the label; "paper": rank one, equation (12); "plane": Givens rotation
+    kind: str = "swap",     # "swap": exchange amplitudes, raise the new label's until it shows; "paper": rank one, equation (12); "plane": Givens rotation
     sample: bool = False,   # use a sampled code instead of the mean
     confidence: float = .9, # "swap" only: how sure the classifier must be of each label, in (0, 1)
 ) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
@@ -294,10 +302,11 @@ def rotate(self,
     else:
         if steps < 1 or not path: raise LSDError(f"expected at least one step and one label, got steps={steps} and a path of {len(path)}")
         if not 0 < confidence < 1: raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
-        frames = [z]
-        for label in path[1:]:
-            here, there = frames[-1], self._relabel(frames[-1], label, confidence)
-            frames += [slerp(here, there, r / steps) for r in range(1, steps + 1)]
+        frames, own = [z], self._own(z)
+        for label in path[1:]:                             # always from the code itself, so that nothing drifts
+            stays = (own == self._index(label))[:, None]
+            goal = torch.where(stays, z * (z.shape[1]**.5 / z.norm(dim=1, keepdim=True)), self._relabel(z, label, confidence))
+            frames += [slerp(frames[-1], goal, r / steps) for r in range(1, steps + 1)]
         frames = torch.stack(frames, 1)
     return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 

@@ -190,11 +190,11 @@ def save_figures(
     x = torch.stack([images[(labels == k).nonzero()[0, 0]] for k in labels.unique()])
     z = torch.randn(100, lsd.latent_dim, generator=torch.Generator().manual_seed(0))
     kept = [k for k in (100, 1, 2, 3, 4, 10) if k <= lsd.latent_dim]
-    truncated = torch.stack([x] + [lsd.denoise(x, k) for k in kept])
+    truncated = torch.stack([x] + [lsd.denoise(x, k, rescale=False) for k in kept])
     figures = {"samples": show_images(lsd.decode(z), 20, title="samples of the generator").figure,
                "quasi_eigenvectors": gram_figure(lsd), "amplitudes": amplitude_figure(lsd, x[:1]),
                "truncation": show_images(truncated.flatten(0, 1), len(x), row_labels=["image", *map(str, kept)], title="amplitudes kept").figure,
-               "rotation": show_images(lsd.rotate(x[:1], path=lsd.basis.classes_, steps=3)[0], title="rotation through all labels", ncols=14).figure}
+               "rotation": show_images(lsd.rotate(x[:1], path=lsd.basis.classes_, steps=3, kind="paper")[0], title="rotation through all labels", ncols=14).figure}
     files = [Path(folder)/f"{name}.png" for name in figures]
     Path(folder).mkdir(parents=True, exist_ok=True)
     for path, fig in zip(files, figures.values()):

@@ -285,4 +285,4 @@ def load_or_train(
         first = str(e).splitlines()[1].strip() if "\n" in str(e) else str(e)
         raise LSDError(f"the weights of {config.filename} don't fit its architecture ({first}): delete them and train again") from e
     network.record = record
-    return network.to(pick_device(device)).eval().requires_grad_(False)
+    return network.to(pick_device(device), memory_format=torch.channels_last).eval().requires_grad_(False)    # the faster layout for convolutions

@@ -47,6 +47,25 @@ def site(tmp_path_factory):
     "The site, built once: its folder, and what the build said."
     pytest.importorskip("sphinx", reason="the site is built by Sphinx: pip install -e '.[dev,docs]' -c constraints.txt")
     root, out = Path(__file__).resolve().parents[1], tmp_path_factory.mktemp("site")
+    gathered = subprocess.run([sys.executable, "docs/playground.py"], cwd=root, capture_output=True, text=True)   # nothing to do after `make test`
+    if gathered.returncode: print(gathered.stderr)   # the page then says so, and the tests of the playground fail
     run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-c", "docs",
                           "-d", str(out/"doctrees"), "nbs", str(out/"html")], cwd=root, capture_output=True, text=True)
     return out/"html", run
+
+
+@pytest.fixture(scope="session")
+def figure(tmp_path_factory):
+    "A site of one notebook with a plotly figure."
+    pytest.importorskip("plotly", reason="pip install -e '.[dev,docs]' -c constraints.txt")
+    import nbformat, plotly.graph_objects as go
+    source, out, root = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("figure"), Path(__file__).resolve().parents[1]
+    drawn = go.Figure(go.Heatmap(z=[[1, 2], [3, 4]], colorscale="RdBu"), layout=dict(title="four numbers")).to_plotly_json()
+    import json, plotly.utils
+    output = nbformat.v4.new_output("display_data", data={"application/vnd.plotly.v1+json": json.loads(json.dumps(drawn, cls=plotly.utils.PlotlyJSONEncoder))})
+    cells = [nbformat.v4.new_markdown_cell("# A figure\n\n> Four numbers."), nbformat.v4.new_code_cell("#| fig-alt: Four coloured squares.\nfig", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), source/"index.ipynb")
+    (source/"sidebar.yml").write_text("website: {sidebar: {contents: [index.ipynb]}}")
+    run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-c", "docs", "-d", str(out/"doctrees"), str(source), str(out/"html")], cwd=root, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return out/"html"

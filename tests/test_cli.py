@@ -13,7 +13,7 @@ from lsd_nb.core import load_tensors
 from lsd_nb.data import load_dataset, read_images, write_images
 from lsd_nb.decomposition import LatentSpectralDecomposition, load_pretrained
 
-COMMANDS = ("reproduce", "train", "basis", "classify", "denoise", "rotate", "data", "doctor")
+COMMANDS = ("reproduce", "train", "basis", "classify", "denoise", "rotate", "export", "data", "doctor")
 runner = CliRunner()
 
 
@@ -78,7 +78,7 @@ def test_top_level():
     ("basis", "--set-weight", "-2"), ("basis", "--per-set", "1"), ("basis", "--n-sets", "0"), ("reproduce", "--trials", "0"), ("reproduce", "--preset", "x"),
     ("classify", "a.png", "--device", "x"), ("classify", "a.png", "--top", "0"), ("denoise", "a.png", "--k", "0"), ("denoise", "a.png", "--scale", "0"),
     ("rotate", "a.png", "--steps", "0"), ("rotate", "a.png", "--path", "7"), ("rotate", "a.png", "--path", "zero"), ("rotate", "a.png", "--path", ""),
-    ("rotate", "a.png", "--kind", "round"), ("data", "--seed", "-1"), ("doctor", "--device", "x"), ("doctor", "--frobnicate")], ids=" ".join)
+    ("rotate", "a.png", "--kind", "round"), ("export",), ("export", "--onnx", "--method", "magic"), ("export", "--onnx", "--set-weight", "0"), ("data", "--seed", "-1"), ("doctor", "--device", "x"), ("doctor", "--frobnicate")], ids=" ".join)
 def test_bad_usage_is_status_2_before_any_work(args, tmp_path, monkeypatch):
     monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path/"cache"))
     monkeypatch.chdir(tmp_path)
@@ -323,3 +323,35 @@ def test_reproduce_hands_everything_on(tiny, monkeypatch, tmp_path):
     assert str(seen["out"]) == str(tmp_path/"r") and call(*args).stdout.startswith("a table")
 
 def test_reproduce_with_too_many_sets(): assert "at most 2" in call("reproduce", "--preset", "tiny", "--n-sets", "9", status=1).stderr
+
+
+# ---- export
+
+def test_export(files, lsd):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'lsd_nb[onnx]'")
+    report = reported("export", "--onnx", "--preset", "tiny", "--method", "gram_schmidt", "--out", "new/onnx")["files"]
+    assert sorted(report) == ["basis.json", "classifier.onnx", "encoder.onnx", "generator.onnx"]
+    for name, r in report.items():
+        assert Path(r["file"]).stat().st_size == r["bytes"] and Path(r["file"]).name == name
+        assert r["difference"] is None or 0 <= r["difference"] <= 1e-4
+    z = torch.randn(3, lsd.latent_dim)
+    image, = onnxruntime.InferenceSession("new/onnx/generator.onnx").run(["image"], {"latent": z.numpy()})
+    assert torch.allclose(torch.tensor(image), lsd.decode(z), atol=1e-4)
+    table = json.loads(Path("new/onnx/basis.json").read_text())
+    assert torch.allclose(torch.tensor(table["vectors"]), torch.as_tensor(lsd.basis.vectors_).float(), atol=1e-5)
+    assert table["sets"] == list(map(int, lsd.basis.sets_)) and len(table["labels"]) == lsd.latent_dim
+    assert "within" in call("export", "--onnx", "--preset", "tiny", "--out", "again").stdout
+
+def test_export_without_its_packages(files, monkeypatch):
+    import lsd_nb.export
+    monkeypatch.setattr(lsd_nb.export, "find_spec", lambda name: None)
+    assert "pip install 'lsd_nb[onnx]'" in call("export", "--onnx", "--preset", "tiny", "--out", "new", status=1).stderr
+    assert not Path("new").exists()
+
+def test_export_to_a_place_that_is_none(files):
+    pytest.importorskip("onnxruntime", reason="pip install 'lsd_nb[onnx]'")
+    assert "can't be written" in call("export", "--onnx", "--preset", "tiny", "--out", "a.png/below", status=1).stderr
+
+def test_export_of_networks_that_are_not_there(own_cache):
+    for p in own_cache.rglob("encoder-*"): p.unlink()
+    assert "no trained encoder" in call("export", "--onnx", "--preset", "tiny", status=1).stderr

@@ -1,5 +1,5 @@
 """The site: it is built without a warning, is complete, holds together, and loads nothing from elsewhere."""
-import json, re, sys
+import json, re, subprocess, sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -113,6 +113,45 @@ def test_search_index_knows_the_method(built):
     index = json.loads(re.fullmatch(r"Search\.setIndex\((.*)\)", (built/"searchindex.js").read_text(encoding="utf-8"), re.S)[1])
     where = lambda word: {index["docnames"][i] for kind in ("terms", "titleterms") for i in [index[kind].get(word, [])] for i in ([i] if isinstance(i, int) else i)}
     assert "06_quasi_eigenvectors" in where("quasi") & where("eigenvector")
+
+
+def test_a_plotly_figure_loads_nothing_from_elsewhere(figure):
+    page = Page(figure/"index.html")
+    assert "_static/plotly.min.js" in page.loads and (figure/"_static"/"plotly.min.js").stat().st_size > 1e6
+    assert not [load for load in page.loads if FOREIGN.match(load)]
+    assert "Four coloured squares." in (figure/"index.html").read_text(encoding="utf-8")
+
+def test_no_widget_is_left_dead(pages, built):
+    assert not [name for name in pages if "widget-view+json" in (built/name).read_text(encoding="utf-8")]
+    assert pages["08b_explore.html"].images, "the chapter of the knobs shows its strip"
+
+def test_scripts_of_the_site_name_no_other_host(built):
+    script = (built/"_static"/"playground.js").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|//cdn|@import", script)
+    assert "playground.js" not in (built/"index.html").read_text(encoding="utf-8"), "only its own page loads it"
+
+
+# ---- the playground's files
+
+def test_the_runtime_is_used_only_with_the_right_sum(monkeypatch, tmp_path):
+    import playground
+    def pack(command, **options):
+        (Path(command[-1])/"onnxruntime-web.tgz").write_bytes(b"something else")
+        return subprocess.CompletedProcess(command, 0, "", "")
+    monkeypatch.setattr(playground.subprocess, "run", pack)
+    monkeypatch.setattr(playground, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit, match="do not use it"): playground.fetch()
+    assert not list(tmp_path.iterdir())
+
+def test_no_npm_is_one_line(monkeypatch, tmp_path):
+    import playground
+    monkeypatch.setattr(playground.subprocess, "run", lambda command, **options: subprocess.CompletedProcess(command, 1, "", "npm error\nno network"))
+    with pytest.raises(SystemExit, match="no network"): playground.fetch()
+
+def test_old_files_of_the_playground_are_noticed(monkeypatch):
+    import playground
+    monkeypatch.setattr(playground, "means_config", lambda: type("Other", (), {"key": "another"}))
+    assert playground.stored() != playground.state()
 
 
 # ---- the bridge, by itself
