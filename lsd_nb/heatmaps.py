@@ -189,7 +189,7 @@ def _objective(network, x, beta):
 # %% ../nbs/22_heatmaps.ipynb #bca661ee
 def aligned_distance(
     a: Tensor,           # images (N, 1, H, H) in [-1, 1], dark background
-    b: Tensor,           # as many images
+    b: Tensor,           # as many images (N, 1, H, H)
     angles: int = 36,    # rotations of `b` that are tried, evenly over the circle, ≥ 1
 ) -> Tensor:             # (N,), ≥ 0: Frobenius distance on the [0, 1] scale
     "Smallest distance over rotations, after both centres of mass were moved to the middle."
