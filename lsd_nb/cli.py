@@ -6,7 +6,7 @@
 __all__ = ['app', 'command', 'data', 'doctor', 'train', 'basis', 'classify', 'denoise', 'rotate', 'export', 'reproduce', 'main']
 
 # %% ../nbs/09_cli.ipynb #8c2ca903
-import ast, contextlib, functools, inspect, io, json, math, os, sys, time, tokenize, warnings
+import ast, contextlib, dataclasses, functools, importlib, inspect, io, json, math, os, sys, time, tokenize, warnings
 from dataclasses import replace
 from importlib.resources import files as package_files
 from pathlib import Path
@@ -37,10 +37,14 @@ def _comments(f):
     return {a.arg: beside[a.end_lineno] for a in ast.parse(code).body[0].args.args}
 
 # %% ../nbs/09_cli.ipynb #84196820
-_CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all"), "kind": ("swap", "paper", "plane"),
+# Networks of the companion chapters. They come after this one, so their modules are named here and imported when asked for.
+_COMPANIONS = {"vae": ("autoencoders", "VAEConfig"), "conv_vae": ("autoencoders", "ConvVAEConfig"), "autoencoder": ("autoencoders", "AutoencoderConfig"),
+               "heatmap_vae": ("heatmaps", "HeatmapVAEConfig"), "heatmap_ae": ("heatmaps", "HeatmapAEConfig")}
+_CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all", *_COMPANIONS), "kind": ("swap", "paper", "plane"),
             "method": ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")}
 _BOUNDS = {"seed": (0, 2**32 - 1), "trials": (1, 10_000), "per_set": (2, None), "n_sets": (1, None), "k": (1, None), "top": (1, None),
-           "steps": (1, 1000), "scale": (1, 100), "milliseconds": (20, 10_000), "checkpoint_every": (0, None), "set_weight": (0, None)}
+           "steps": (1, 1000), "scale": (1, 100), "milliseconds": (20, 10_000), "checkpoint_every": (0, None), "set_weight": (0, None),
+           "latent_dim": (1, None), "beta": (0, None), "epochs": (1, None)}
 
 def _check(name, value):
     "The value of an option, or bad usage."
@@ -182,6 +186,17 @@ def _configs(dataset, preset, seed=0):
     encoder = replace(encoder, gan=replace(encoder.gan, **seeded), classifier=replace(encoder.classifier, **seeded))
     return {"gan": encoder.gan, "classifier": encoder.classifier, "encoder": encoder}
 
+def _wanted(step, dataset, preset, seed, changes):
+    "The configurations that `train` deals with: those of steps 1 to 3, or that of one companion."
+    given = {k: v for k, v in changes.items() if v is not None}
+    if step not in _COMPANIONS:
+        if given: raise LSDError(f"--{next(iter(given)).replace('_', '-')} has no meaning for {step}: it is for {', '.join(_COMPANIONS)}")
+        return _configs(dataset, preset, seed)
+    module, name = _COMPANIONS[step]
+    config = getattr(importlib.import_module(f"lsd_nb.{module}"), name)
+    if dataset != "mnist" or "dataset" in {f.name for f in dataclasses.fields(config)}: given["dataset"] = dataset
+    return {step: config.preset(preset, seed=seed, **given)}
+
 # %% ../nbs/09_cli.ipynb #5dff04fe
 def _rate(device, seed):
     "Floating-point operations per second of a float32 matrix product of side 1024, in units of 10⁹; median of 5."
@@ -291,20 +306,23 @@ def train(
     step: str,                     # which network
     preset: str = "small",         # named set of hyper-parameters
     dataset: str = "mnist",        # mnist, fashion_mnist, kmnist, or a folder with four IDX files
+    latent_dim: int|None = None,   # of a vae or autoencoder: numbers in a code, ≥ 1; by default the preset's
+    beta: float|None = None,       # of a vae: weight of the KL divergence, ≥ 0, no unit; by default the preset's
+    epochs: int|None = None,       # of a vae or autoencoder: passes over the training images, ≥ 1; by default the preset's
     checkpoint_every: float = 60,  # seconds between checkpoints, ≥ 0
     fresh: bool = False,           # train even if the network is there already
     seed: int = 0,                 # of weights, order and noise, an integer ≥ 0; every other command uses the networks of seed 0
     device: str = "auto",          # auto, cpu, mps, cuda or cuda:N
     out: Path|None = None,         # folder for a copy of weights and JSON; by default they stay in the cache alone
 ) -> tuple[dict, str]:             # per network: file, state, seconds, metrics; the same as text
-    "Train networks (steps 1 to 3). A killed run goes on where it stopped."
-    configs = _configs(dataset, preset, seed)
+    "Train networks (steps 1 to 3, or a companion chapter's). A killed run goes on where it stopped."
+    configs = _wanted(step, dataset, preset, seed, dict(latent_dim=latent_dim, beta=beta, epochs=epochs))
     wanted = tuple(configs) if step == "all" else (step,)
     done = {s: _train_one(configs[s], device, checkpoint_every, fresh) for s in wanted}
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()   # what follows is the first process's alone
     if int(os.environ.get("RANK", 0)): return {}, ""
     paths = {s: done[s][0] if s in done else _stored(c) for s, c in configs.items()}
-    measure = paths["gan"] and paths["classifier"] and step != "encoder"
+    measure = paths.get("gan") and paths.get("classifier") and step != "encoder"
     quality = _quality(configs, paths, device) if measure else None
     report = {}
     for s in wanted:

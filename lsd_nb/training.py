@@ -110,11 +110,12 @@ class Run:
         folder: str|Path|None = None,  # where checkpoint and metrics go; default: in the cache, by the configuration's key
         every: float = 60.,            # seconds between checkpoints
         progress: bool = True,         # show a bar
+        precision: str|None = None,    # "no" or "bf16", in Accelerate's words; default: `precision_for` the device
     ):
         device, several = pick_device(device), int(os.environ.get("WORLD_SIZE", 1)) > 1
         AcceleratorState._reset_state(reset_partial_state=not several)  # else a second run in this process can't choose anew
         if not several: os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
-        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision_for(device))
+        self.accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision or precision_for(device))
         self.device, self.shard = self.accelerator.device, (self.accelerator.process_index, self.accelerator.num_processes)
         set_seed(config.seed, device_specific=True)
         self.config, self.every, self.progress = config, every, progress and self.accelerator.is_main_process
