@@ -61,7 +61,7 @@ NAMES = ("correlation", "variance x", "variance y")
 def heatmap_dataset(
     family: str = "normal",  # "normal", or "t" with 2 or 200 degrees of freedom
     seed: int = 0,           # of the split, and of l in the rule for the degrees of freedom
-) -> HeatmapData:            # 11,875 images in [-1, 1] with their factors
+):                           # 11,875 images in [-1, 1] with their factors
     "All heatmaps of the grid of correlations and variances."
     if family not in ("normal", "t"): raise LSDError(f"unknown family {family!r}: expected normal or t")
     rng, variances = np.random.default_rng(seed), np.round(.1 + .2 * np.arange(25), 1)

@@ -52,7 +52,7 @@ def seed_spread(
 # %% ../nbs/90_scoreboard.ipynb #189ae6d6
 def _number(mean, std=None, digits=2):
     "A number with its spread."
-    return f"{mean:.{digits}f}" + (f" ± {std:.{digits}f}" if std is not None else "")
+    return f"{mean:.{digits}f}" + (f"\u00a0±\u00a0{std:.{digits}f}" if std is not None else "")    # spaces that do not break
 
 def _method_rows(board, spread):
     "Steps 1 to 6: scoreboard.json and seeds.json."
