@@ -78,7 +78,11 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
         def until(script, what, *args, seconds=90): return WebDriverWait(browser, seconds).until(lambda b: b.execute_script(script, *args), what)
         browser.get(f"{lab}/lab/tree/knobs.ipynb")
         until("return document.querySelector('.jp-Notebook .jp-CodeCell .cm-content')", "the notebook opens")
-        until("return document.querySelector('.jp-Notebook-ExecutionIndicator[data-status=idle]')", "the kernel is ready")
+        until("""
+            const context = jupyterapp.shell.currentWidget?.sessionContext;              // a fresh home may ask which kernel: answer
+            document.querySelector('.jp-Dialog .jp-mod-accept')?.click();
+            if (context && !context.session?.kernel && !window.asked) { window.asked = true; context.changeKernel({name: 'python3'}); }
+            return context?.session?.kernel?.status === 'idle';""", "the kernel is ready")
         browser.execute_script("""
             window.found = (what, from = document) => [...from.querySelectorAll(what), ...[...from.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => found(what, e.shadowRoot))];   // widgets may live in shadow trees
             jupyterapp.commands.execute('notebook:run-all-cells');""")
