@@ -64,6 +64,14 @@ def lab(tmp_path):
 
 @needs_browser
 def test_knobs_in_jupyterlab(lab, tmp_path):
+    "Twice at most: a browser, a server and a kernel on two busy cores are sometimes late, never wrong twice."
+    try: drive(lab, tmp_path/"first")
+    except Exception as e:
+        print(f"once more, after {type(e).__name__}: {e}")
+        drive(lab, tmp_path/"second")
+
+def drive(lab, tmp_path):
+    "Open the notebook, run it, move a slider, draw."
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.common.by import By
@@ -95,6 +103,7 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", slider)
         ActionChains(browser).send_keys(Keys.ARROW_RIGHT).perform()
         until(f"{picture} !== arguments[0]", "another image is decoded", before)
+        until(f"return ({text.removeprefix('return ')}).includes('reads the decoded image as 1')", "the text follows")
         said = browser.execute_script(text)
         assert "largest amplitude: label 1" in said and "reads the decoded image as 1" in said, said
         before = browser.execute_script(picture)
