@@ -26,7 +26,7 @@ from .core import LSDError
 from .data import batches
 from .training import Config, Run
 from .basis import LatentBasis, as_latents
-from .autoencoders import Autoencoder, VAE, vae_losses
+from .autoencoders import Autoencoder, VAE, training_loss
 
 # %% ../nbs/22_heatmaps.ipynb #e549d0f5
 def heatmap(
@@ -169,22 +169,16 @@ def train_heatmaps(
         seen = [h["valid"] for h in run.history]
         if seen and len(seen) - 1 - int(np.argmin(seen)) >= config.patience: break
         for x, in run.steps(batches(images, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
-            parts = _objective(learner, x, beta)
+            parts = training_loss(learner, x, beta)
             opt.zero_grad(); run.accelerator.backward(parts["loss"]); opt.step()
             run.add(**parts)
-        with torch.no_grad(): now = _objective(net, valid, beta)["loss"].item()
+        with torch.no_grad(): now = training_loss(net, valid, beta)["loss"].item()
         run.add(valid=torch.tensor(now * run.count))                   # one number per epoch; `Run` divides by the steps
         schedule.step(now)
         if not seen or now < min(seen): best.load_state_dict(net.state_dict())
     best = best.eval().half().float()
-    with torch.no_grad(): metrics = {f"{part}_loss": _objective(best, data.images[getattr(data, part)], beta)["loss"].item() for part in ("valid", "test")}
+    with torch.no_grad(): metrics = {f"{part}_loss": training_loss(best, data.images[getattr(data, part)], beta)["loss"].item() for part in ("valid", "test")}
     return run.finish(best.half(), metrics=metrics, parameters=sum(p.numel() for p in best.parameters()))
-
-def _objective(network, x, beta):
-    "Reconstruction, KL (of a VAE) and their weighted sum."
-    output, mu, log_sigma = network(x)
-    parts = vae_losses(output, (x + 1) / 2, mu, log_sigma)
-    return {"loss": parts["reconstruction"] + beta * parts.get("kl", 0.), **parts}
 
 # %% ../nbs/22_heatmaps.ipynb #bca661ee
 def aligned_distance(
