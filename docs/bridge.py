@@ -106,6 +106,10 @@ def others(cell, module):
     written |= {f"{n.name}.{m.name}" for n in nodes if isinstance(n, ast.ClassDef) for m in n.body if isinstance(m, ast.FunctionDef)}
     entries = [directive(kind, f"lsd_nb.{module}.{cls.__name__}.{name}") for cls in classes(module)
                for name, (where, kind) in methods(cls).items() if where in written and name not in own(cls)]
+    for n in nodes:         # a method given to a class of an earlier chapter
+        for t in n.targets if isinstance(n, ast.Assign) else []:
+            cls = isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and getattr(module_of(module), t.value.id, None)
+            if isclass(cls) and cls.__module__ != f"lsd_nb.{module}" and not t.attr.startswith("_"): entries.append(directive("automethod", f"{cls.__module__}.{cls.__name__}.{t.attr}"))
     constants = [t.id for n in nodes if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name) and t.id in public]
     return entries + [directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in constants]
 

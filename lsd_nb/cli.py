@@ -99,6 +99,7 @@ def _plain(x):
     return str(x) if isinstance(x, float) and not math.isfinite(x) else x
 
 # %% ../nbs/09_cli.ipynb #73850dd1
+#: The program `lsd-nb`: every command is added to it.
 app = typer.Typer(name="lsd-nb", help="Label, classify, denoise and rotate images through the latent space of a generator.",
                   epilog="Exit status: 0 done, 1 failed (one line says why), 2 bad usage. The cache is moved by LSD_NB_CACHE, the datasets by LSD_NB_DATA.",
                   add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -406,7 +406,8 @@ def check_images(
     images: Tensor,     # (N, C, H, W), for C = 1 also (N, H, W) or (H, W); floating point in [-1, 1]
     channels: int = 1,  # expected C
     size: int = 28,     # expected H and W, in pixels
-) -> Tensor:            # (N, C, H, W), float32 in [-1, 1]
+    clipped: bool = True,  # expect values in [-1, 1]; without it any finite ones, as noise makes them
+) -> Tensor:            # (N, C, H, W), float32
     "Check shape, type and range of images before they meet a network."
     images = torch.as_tensor(images)
     shape, wanted = tuple(images.shape), f"(N, {channels}, {size}, {size})"
@@ -420,7 +421,7 @@ def check_images(
     low, high = images.amin().item(), images.amax().item()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise LSDError("images contain NaN or infinite values; expected numbers in [-1, 1]: remove or replace them.")
-    if low < -1.001 or high > 1.001:
+    if clipped and (low < -1.001 or high > 1.001):
         raise LSDError(f"images have values in [{low:.4g}, {high:.4g}]; expected [-1, 1], black = -1: rescale them.")
     if 0 <= low < high:
         warnings.warn("images have no value below 0: if black is 0, rescale with 2 * images - 1", stacklevel=2)

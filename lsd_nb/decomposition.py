@@ -23,7 +23,7 @@ from .classifier import Classifier
 from .encoder import Encoder, EncoderConfig, sample_latents
 from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .basis import LatentBasis
-from .operators import amplitude_swap, rotation_path, slerp, truncate
+from .operators import amplitude_swap, on_sphere, rotation_path, slerp, truncate
 
 # %% ../nbs/08_decomposition.ipynb #b5e5195f
 class Networks(NamedTuple):
@@ -90,15 +90,20 @@ def decode(self,
         raise LSDError(f"latents have shape {tuple(z.shape)}: expected (N, {self.latent_dim})")
     return self._in_batches(lambda b: self.generator(b.reshape(-1, *self.latent_shape).float()), z)
 
-LatentSpectralDecomposition._in_batches, LatentSpectralDecomposition.decode = _in_batches, decode
+def judge(self,
+    z: Tensor,     # latents (N, M)
+) -> Tensor:       # probabilities (N, l), rows sum to 1, on the CPU
+    "What the classifier says of the images that latents decode to; `LSDError` without a classifier."
+    if self.classifier is None: raise LSDError("there is no classifier to judge decoded latents: give one to `LatentSpectralDecomposition`")
+    return self._in_batches(lambda b: self.classifier(self._decode_batch(b)), torch.as_tensor(z).float()).softmax(1)
+
+for f in (_in_batches, decode, judge): setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #7cc0b975
 def _check(self, x, unclipped=False):
     "Images as a float tensor; `LSDError` for wrong shapes, types, NaN and, unless `unclipped`, ranges."
     x = torch.as_tensor(x)
-    own = isinstance(self.generator, Generator)
-    if own and unclipped and torch.isfinite(x).all(): return x.reshape(check_images(x.clamp(-1, 1)).shape).float()
-    if own: return check_images(x)
+    if isinstance(self.generator, Generator): return check_images(x, clipped=not unclipped)
     if not x.is_floating_point(): raise LSDError(f"images have type {x.dtype}: expected floating-point numbers in the generator's range")
     if x.ndim < 2 or not len(x): raise LSDError(f"images have shape {tuple(x.shape)}: expected (N, …) with at least one image")
     if not torch.isfinite(x).all(): raise LSDError("images contain NaN or infinity: remove these")
@@ -265,25 +270,32 @@ for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
 _levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1., 1.2, 1.5, 2., 3., 5.)  # amplitudes to try; 1 alone would be norm √M
 
-def _own(self, z):
-    "Row of the set-1 vector with the largest |amplitude| of each latent: the label it has, (N,)."
+def _leading(self, c):
+    "Row of the set-1 vector with the largest |amplitude|, for amplitudes (N, M): the label a latent has, (N,)."
     set1 = np.flatnonzero(np.asarray(self.basis.sets_) == 1)
-    return torch.as_tensor(set1)[torch.as_tensor(self.basis.transform(z)).abs()[:, set1].argmax(1)]
+    return torch.as_tensor(set1)[c.abs()[:, set1].argmax(1)]
 
-def _relabel(self, z, label, confidence, share=.8):
-    "Latents (N, M) swapped with a label's set-1 vector, which gets `share` of the amplitude exchanged, or more until the classifier is sure."
-    xi, j, own = self.basis, self._index(label), self._own(z)
-    if self.classifier is None: return amplitude_swap(z, xi, own, j, minimum=.7)
-    had = torch.as_tensor(xi.transform(z)).abs()[torch.arange(len(z)), own] * (z.shape[1]**.5 / z.norm(dim=1))
-    new, open_, target = z.clone(), torch.arange(len(z)), xi.classes_.tolist().index(label)
+def relabel(self,
+    z: Tensor,               # latents (N, M)
+    label,                   # the label to give them, one of the basis's
+    confidence: float = .9,  # how sure the classifier must be of it, in (0, 1)
+    share: float = .8,       # of the exchanged amplitude that the label's vector gets at least, ≥ 0
+) -> Tensor:                 # latents (N, M) of norm √M
+    "Swap the leading amplitude with the label's, and raise that one until the classifier sees the label."
+    z, j = on_sphere(z), self._index(label)
+    c = torch.as_tensor(self._fitted().basis.transform(z))
+    own = self._leading(c)
+    if self.classifier is None: return amplitude_swap(z, self.basis, own, j, minimum=.7)
+    had = c[torch.arange(len(z)), own].abs()
+    new, open_, target = z.clone(), torch.arange(len(z)), self.basis.classes_.tolist().index(label)
     for level in _levels:
-        new[open_] = amplitude_swap(z[open_], xi, own[open_], j, amplitude=(share * had[open_]).clamp(min=level))
-        p = self._in_batches(lambda b: self.classifier(self._decode_batch(b)), new[open_]).softmax(1)
+        new[open_] = amplitude_swap(z[open_], self.basis, own[open_], j, amplitude=(share * had[open_]).clamp(min=level))
+        p = self.judge(new[open_])
         open_ = open_[(p.argmax(1) != target) | (p.amax(1) < confidence)]
         if not len(open_): break
     return new
 
-LatentSpectralDecomposition._own, LatentSpectralDecomposition._relabel = _own, _relabel
+LatentSpectralDecomposition._leading, LatentSpectralDecomposition.relabel = _leading, relabel
 
 # %% ../nbs/08_decomposition.ipynb #7bd7bee2
 def rotate(self,
@@ -302,10 +314,11 @@ def rotate(self,
     else:
         if steps < 1 or not path: raise LSDError(f"expected at least one step and one label, got steps={steps} and a path of {len(path)}")
         if not 0 < confidence < 1: raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
-        frames, own = [z], self._own(z)
+        frames, scaled = [z], on_sphere(z)
+        own = self._leading(torch.as_tensor(self.basis.transform(z)))
         for label in path[1:]:                             # always from the code itself, so that nothing drifts
             stays = (own == self._index(label))[:, None]
-            goal = torch.where(stays, z * (z.shape[1]**.5 / z.norm(dim=1, keepdim=True)), self._relabel(z, label, confidence))
+            goal = torch.where(stays, scaled, self.relabel(z, label, confidence))
             frames += [slerp(frames[-1], goal, r / steps) for r in range(1, steps + 1)]
         frames = torch.stack(frames, 1)
     return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])

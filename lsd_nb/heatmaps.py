@@ -26,7 +26,7 @@ from .core import LSDError
 from .data import batches
 from .training import Config, Run
 from .basis import LatentBasis, as_latents
-from .autoencoders import Autoencoder, VAE, vae_losses
+from .autoencoders import Autoencoder, VAE, training_loss
 
 # %% ../nbs/22_heatmaps.ipynb #e549d0f5
 def heatmap(
@@ -106,7 +106,8 @@ def _heatmap_parts(latent_dim, width):
     "Trunk, number of its features, and decoder for 36 × 36 images."
     trunk = nn.Sequential(*_block(1, width // 2, 2, 2), *_block(width // 2, width, 1, 3), nn.Flatten(), nn.Linear(9 * width, 4 * width), nn.ReLU())
     decoder = nn.Sequential(nn.Linear(latent_dim, 4 * width), nn.ReLU(), nn.Linear(4 * width, 81 * width), nn.ReLU(), nn.Unflatten(1, (width, 9, 9)),
-                            nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width // 2, 1, 4, 2, 1))
+                            nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width // 2, width // 2, 4, 2, 1), nn.ReLU(),
+                            nn.Conv2d(width // 2, 1, 3, 1, 1))
     return trunk, 4 * width, decoder
 
 # %% ../nbs/22_heatmaps.ipynb #1de48666
@@ -121,7 +122,7 @@ class HeatmapAEConfig(Config):
     epochs: int = 30               # passes over the training images, at most
     batch_size: int = 64           # images per step
     lr: float = 3e-3               # first learning rate of Adam
-    plateau: int = 2               # halve it after so many epochs without a better validation loss
+    plateau: int = 1               # halve it after so many epochs without a better validation loss
     patience: int = 6              # stop after so many
     seed: int = 0                  # of initial weights, order of images and noise
 
@@ -169,22 +170,16 @@ def train_heatmaps(
         seen = [h["valid"] for h in run.history]
         if seen and len(seen) - 1 - int(np.argmin(seen)) >= config.patience: break
         for x, in run.steps(batches(images, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
-            parts = _objective(learner, x, beta)
+            parts = training_loss(learner, x, beta)
             opt.zero_grad(); run.accelerator.backward(parts["loss"]); opt.step()
             run.add(**parts)
-        with torch.no_grad(): now = _objective(net, valid, beta)["loss"].item()
+        with torch.no_grad(): now = training_loss(net, valid, beta)["loss"].item()
         run.add(valid=torch.tensor(now * run.count))                   # one number per epoch; `Run` divides by the steps
         schedule.step(now)
         if not seen or now < min(seen): best.load_state_dict(net.state_dict())
     best = best.eval().half().float()
-    with torch.no_grad(): metrics = {f"{part}_loss": _objective(best, data.images[getattr(data, part)], beta)["loss"].item() for part in ("valid", "test")}
+    with torch.no_grad(): metrics = {f"{part}_loss": training_loss(best, data.images[getattr(data, part)], beta)["loss"].item() for part in ("valid", "test")}
     return run.finish(best.half(), metrics=metrics, parameters=sum(p.numel() for p in best.parameters()))
-
-def _objective(network, x, beta):
-    "Reconstruction, KL (of a VAE) and their weighted sum."
-    output, mu, log_sigma = network(x)
-    parts = vae_losses(output, (x + 1) / 2, mu, log_sigma)
-    return {"loss": parts["reconstruction"] + beta * parts.get("kl", 0.), **parts}
 
 # %% ../nbs/22_heatmaps.ipynb #bca661ee
 def aligned_distance(

@@ -24,7 +24,7 @@ return {
   missing: [...document.images].filter(i => i.getAttribute('src') && !(i.complete && i.naturalWidth)).map(i => i.src),
   maths: [...article.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
   errors: [...document.querySelectorAll('mjx-merror, [data-mml-node="merror"]')].map(m => m.textContent),
-  dollars: (text(article).match(/.{0,40}(\$|\\\(|\\\[).{0,40}/g) ?? []),
+  raw: (text(article).match(/.{0,40}(\$|\\\(|\\\[|\|\s*:?-{3}).{0,40}/g) ?? []),
   page: shade(document.body), figures: [...article.querySelectorAll('img')].map(shade),
   ink: clear(getComputedStyle(article).color),
   elsewhere: performance.getEntriesByType('resource').map(e => e.name).filter(n => !/^(file:|data:|blob:|http:\/\/127\.0\.0\.1[:\/])/.test(n)),
@@ -84,7 +84,7 @@ def faults(browser, url, views):
     for width, scheme in views:
         screen(browser, width, scheme)
         saw = browser.execute_script(LOOK)
-        for kind in ("missing", "maths", "errors", "dollars", "elsewhere"):
+        for kind in ("missing", "maths", "errors", "raw", "elsewhere"):
             if saw[kind]: found.append(f"{kind}: {saw[kind]}")
         if saw["wide"] > 0: found.append(f"{width} px: {saw['wide']} px too wide")
         if (saw["page"] < .5) != (scheme == "dark"): found.append(f"{scheme}: background {saw['page']:.2f}")
