@@ -106,7 +106,8 @@ def _heatmap_parts(latent_dim, width):
     "Trunk, number of its features, and decoder for 36 × 36 images."
     trunk = nn.Sequential(*_block(1, width // 2, 2, 2), *_block(width // 2, width, 1, 3), nn.Flatten(), nn.Linear(9 * width, 4 * width), nn.ReLU())
     decoder = nn.Sequential(nn.Linear(latent_dim, 4 * width), nn.ReLU(), nn.Linear(4 * width, 81 * width), nn.ReLU(), nn.Unflatten(1, (width, 9, 9)),
-                            nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width // 2, 1, 4, 2, 1))
+                            nn.ConvTranspose2d(width, width // 2, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(width // 2, width // 2, 4, 2, 1), nn.ReLU(),
+                            nn.Conv2d(width // 2, 1, 3, 1, 1))
     return trunk, 4 * width, decoder
 
 # %% ../nbs/22_heatmaps.ipynb #1de48666
@@ -121,7 +122,7 @@ class HeatmapAEConfig(Config):
     epochs: int = 30               # passes over the training images, at most
     batch_size: int = 64           # images per step
     lr: float = 3e-3               # first learning rate of Adam
-    plateau: int = 2               # halve it after so many epochs without a better validation loss
+    plateau: int = 1               # halve it after so many epochs without a better validation loss
     patience: int = 6              # stop after so many
     seed: int = 0                  # of initial weights, order of images and noise
 

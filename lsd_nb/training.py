@@ -169,6 +169,9 @@ def track(self,
     for k, o in objects.items():
         target = self.accelerator.unwrap_model(o) if isinstance(o, nn.Module) else o
         target.load_state_dict(_unflatten(meta["objects"][k], tensors))
+        for p, state in getattr(target, "state", {}).items():      # fused optimisers take it that moments lie in memory as their weights do
+            for name, v in state.items():
+                if isinstance(v, Tensor) and v.shape == p.shape: state[name] = torch.empty_like(p, dtype=v.dtype).copy_(v)
     self.totals = {k: v.to(self.device) for k, v in _unflatten(meta["totals"], tensors).items()}
     self.epoch, self.step, self.count, self.seconds, self.history = (meta[k] for k in ("epoch", "step", "count", "seconds", "history"))
     rng = tensors["rng"][self.shard[0]]

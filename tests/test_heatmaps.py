@@ -1,10 +1,11 @@
 """Heatmaps: the images, what is measured on them, and what is said about latents when the answer is known."""
-import math
+import json, math
 
 import numpy as np
 import pytest, torch
 from scipy.stats import multivariate_normal
 
+from house import ROOT
 from lsd_nb.autoencoders import Autoencoder, mean_codes
 from lsd_nb.core import LSDError
 from lsd_nb.heatmaps import (HeatmapAEConfig, HeatmapVAEConfig, LatentDensity, aligned_distance, dci_scores, edit_leakage, factor_basis, heatmap,
@@ -140,3 +141,12 @@ def test_bundled_networks(data):
 def test_bad_input(make, words):
     with pytest.raises(LSDError, match=words) as caught: make()
     assert "\n" not in str(caught.value)
+
+def test_stored_results_are_of_the_bundled_networks(data):
+    rows = json.loads((ROOT/"results"/"heatmaps.json").read_text(encoding="utf-8"))["rows"]
+    assert {name: len(runs) for name, runs in rows.items()} == {"VAE": 3, "β-VAE, β = 4": 3, "autoencoder": 3}
+    real = data.images[data.test]
+    for name, config in {"VAE": HeatmapVAEConfig(), "β-VAE, β = 4": HeatmapVAEConfig(beta=4.), "autoencoder": HeatmapAEConfig()}.items():
+        net = load_or_train(config, "cpu", train=False)
+        with torch.inference_mode(): error = (real - net.decode(mean_codes(net, real))).flatten(1).norm(dim=1).mean().item() / 2
+        assert rows[name][0]["Frobenius"]["mean"] == pytest.approx(error, rel=1e-2), f"{name}: run chapter 22 with --slow"

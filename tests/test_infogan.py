@@ -1,0 +1,157 @@
+"""InfoGAN: the bound, the steps, matching codes to labels, what training stores, and bad input."""
+import dataclasses, json, math
+
+import numpy as np
+import pytest, torch
+import torch.nn.functional as F
+from torch.distributions import Categorical, Normal, Uniform
+
+from lsd_nb import cli, infogan
+from lsd_nb.core import LSDError
+from lsd_nb.data import load_dataset
+from lsd_nb.gan import Generator
+from lsd_nb.infogan import (InfoGAN, InfoGANConfig, Recogniser, RegularGANConfig, block_share, info_d_step, info_g_step, infogan_scores,
+                            information_bound, match_codes, read_codes, style_correlations, train_infogan, walk)
+from lsd_nb.training import find_artifact, load_or_train
+
+TINY = dict(width=8, discriminator_width=4, features=16, head=8, noise_dim=4, train_images=640, epochs=1, warmup=5)
+
+
+def noise(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def categories(n, k=10, seed=0): return torch.randint(k, (n,), generator=torch.Generator().manual_seed(seed))
+
+@pytest.mark.parametrize("k", [2, 7, 10])
+def test_copied_codes_give_the_entropy_and_ignored_ones_nothing(k):
+    c1, none = categories(4000, k), torch.zeros(4000, 0)
+    assert information_bound(50. * F.one_hot(c1, k), none, c1, none)[0].item() == pytest.approx(math.log(k), abs=1e-4)
+    assert information_bound(torch.zeros(4000, k), none, c1, none)[0].item() == pytest.approx(0, abs=1e-5)
+    assert information_bound(3 * noise(4000, k), none, c1, none)[0] < 0, "a q that is sure and wrong promises less than nothing"
+
+def test_bound_is_what_torch_distributions_says():
+    logits, means, c1, numbers = noise(50, 5), noise(50, 3), categories(50, 5), noise(50, 3, seed=1).clamp(-1, 1)
+    for deviation in (1., .4):
+        bound = information_bound(logits, means, c1, numbers, deviation)
+        assert bound[0].item() == pytest.approx((math.log(5) + Categorical(logits=logits).log_prob(c1).mean()).item(), rel=1e-4)
+        exact = Uniform(-1., 1.).entropy() + Normal(means, deviation).log_prob(numbers).mean(0)
+        assert torch.allclose(bound[1:], exact, atol=1e-4)
+    best = information_bound(logits, means, c1, numbers, None)[1:]
+    for deviation in (.3, .8, 1., 1.5, 3.): assert (information_bound(logits, means, c1, numbers, deviation)[1:] <= best + 1e-5).all()
+
+def test_draws_are_what_the_configuration_says():
+    config = InfoGANConfig(noise_dim=5, categories=4, continuous=3, spread=.2)
+    z, c1, numbers = config.draw(3000, torch.Generator().manual_seed(0))
+    assert z.shape == (3000, 12) == (3000, config.latent_dim) and (z[:, config.block].argmax(1) == c1).all() and (z[:, config.block].sum(1) == 1).all()
+    assert z[:, :5].abs().max() <= .2 and z[:, :5].std().item() == pytest.approx(.2 / 3**.5, rel=.05) and torch.equal(z[:, 9:], numbers)
+    assert torch.equal(config.draw(9, torch.Generator().manual_seed(3)).z, config.draw(9, torch.Generator().manual_seed(3)).z)
+    assert InfoGANConfig(continuous=0).draw(2).numbers.shape == (2, 0)
+
+def step(information, seed=0):
+    "Networks before and after one step of each player."
+    torch.manual_seed(seed)
+    config = InfoGANConfig(**{**TINY, "continuous": 1})
+    net, real = config.parts(), noise(16, 1, 28, 28).tanh()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    made = info_d_step(net.generator, net.recogniser, torch.optim.SGD(net.recogniser.parameters(), 1.), real, *config.draw(16), information)
+    between = {k: v.clone() for k, v in net.state_dict().items()}
+    made |= info_g_step(net.generator, net.recogniser, torch.optim.SGD(net.generator.parameters(), 1.), *config.draw(16), information)
+    return before, between, net.state_dict(), made, net
+
+def weights_moved(a, b, part): return [k for k in a if k.startswith(part) and "running" not in k and "batches" not in k and not torch.equal(a[k], b[k])]
+
+def test_each_step_moves_its_own_player():
+    before, between, after, made, net = step(1.)
+    assert weights_moved(before, between, "recogniser.reader") and weights_moved(before, between, "recogniser.judge") and not weights_moved(before, between, "generator")
+    assert weights_moved(between, after, "generator") and not weights_moved(between, after, "recogniser")
+    assert set(made) == {"loss_d", "loss_g", "bound_c1", "bound_c2"} and all(p.requires_grad for p in net.parameters())
+
+def test_without_information_nobody_teaches_the_reader():
+    before, between, after, *_ = step(0.)
+    assert not weights_moved(before, after, "recogniser.reader") and weights_moved(before, after, "recogniser.judge") and weights_moved(before, after, "generator")
+
+def test_matching_is_the_best_of_all():
+    from itertools import permutations
+    rng = np.random.default_rng(0)
+    codes, labels = rng.integers(5, size=300), rng.integers(5, size=300)
+    meaning, table = match_codes(codes, labels, 5, 5)
+    agree = lambda m: sum(table[k, m[k]] for k in range(5))
+    assert agree(meaning) == max(map(agree, permutations(range(5)))) and table.sum() == 300 and table[2, 3] == ((codes == 2) & (labels == 3)).sum()
+
+def test_training_stores_scores_and_can_be_repeated(tmp_path):
+    config, data = InfoGANConfig(seed=3, **TINY), load_dataset(progress=False)
+    first, again = (find_artifact(config)[0] for _ in [train_infogan(config, "cpu", progress=False, folder=tmp_path/str(i)) for i in range(2)])
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    network = load_or_train(config, "cpu", train=False)
+    scores, stored = infogan_scores(network, config, data), network.record["metrics"]
+    assert stored["bounds"] == pytest.approx(scores["bounds"], abs=1e-4) and stored["error_test"] == pytest.approx(scores["error_test"], abs=.1)
+    table, meaning = np.array(scores["table"]), scores["meaning"]
+    assert table.sum() == 10_000 and scores["error_test"] == pytest.approx(100 - table[range(10), meaning].sum() / 100)
+
+def test_no_label_is_read_in_training(tmp_path, monkeypatch):
+    config = InfoGANConfig(seed=4, **TINY)
+    train_infogan(config, "cpu", progress=False, folder=tmp_path/"a")
+    true = find_artifact(config)[0]
+    def shuffled(*args, **kwargs):
+        data = load_dataset(*args, **kwargs)
+        return dataclasses.replace(data, **{part: getattr(data, part)._replace(labels=getattr(data, part).labels.flip(0)) for part in ("train", "valid", "test")})
+    monkeypatch.setattr(infogan, "load_dataset", shuffled)
+    train_infogan(config, "cpu", progress=False, folder=tmp_path/"b")
+    assert all(torch.equal(true[k], v) for k, v in find_artifact(config)[0].items())
+
+def test_a_stopped_training_ends_like_a_whole_one(tmp_path, monkeypatch):
+    config = InfoGANConfig(seed=5, **{**TINY, "epochs": 2})
+    train_infogan(config, "cpu", progress=False, folder=tmp_path/"whole")
+    whole = find_artifact(config)[0]
+    done, real_step = [], infogan.info_g_step
+    def dying(*args, **kwargs):
+        done.append(1)
+        if len(done) == 14: raise KeyboardInterrupt
+        return real_step(*args, **kwargs)
+    monkeypatch.setattr(infogan, "info_g_step", dying)
+    with pytest.raises(KeyboardInterrupt): train_infogan(config, "cpu", progress=False, folder=tmp_path/"cut", every=0.)
+    train_infogan(config, "cpu", progress=False, folder=tmp_path/"cut", every=0.)
+    assert len(done) == 14 + 7, "it went on, it did not begin again"
+    assert all(torch.equal(whole[k], v) for k, v in find_artifact(config)[0].items())
+
+def test_the_regular_gan_has_the_same_size_and_stores_its_generator(tmp_path):
+    config = RegularGANConfig(**TINY)
+    assert config.information == 0 and config.key != InfoGANConfig(**TINY, information=0.).key
+    train_infogan(config, "cpu", progress=False, folder=tmp_path)
+    network = load_or_train(config, "cpu", train=False)
+    assert isinstance(network, Generator) and network.record["parameters"]["recogniser"] == sum(p.numel() for p in InfoGANConfig(**TINY).parts().recogniser.parameters())
+
+def test_share_of_a_block():
+    share, cosine = block_share(torch.tensor([[3., 0, 4], [0, 1, 0]]), slice(1, 3))
+    assert share.tolist() == pytest.approx([.64, 1.]) and cosine.tolist() == [pytest.approx([0, .8]), pytest.approx([1, 0])]
+
+def test_bundled_network_is_the_one_of_the_results():
+    config, plain = InfoGANConfig(), RegularGANConfig()
+    network, generator = (load_or_train(c, "cpu", train=False) for c in (config, plain))
+    from house import ROOT
+    run = json.loads((ROOT/"results"/"infogan.json").read_text())["runs"][0]
+    assert run["key"] == config.key and network.record["metrics"]["error_test"] == pytest.approx(run["error_test"], abs=.2)
+    data = load_dataset(progress=False)
+    wrong = np.array(run["meaning"])[read_codes(network, data.test.images)[0].argmax(1)] != data.test.labels.numpy()
+    assert 100 * wrong.mean() == pytest.approx(run["error_test"], abs=.3)
+    z = walk(config, 1, range(10), 2)
+    assert network(z).shape == generator(z).shape == (20, 1, 28, 28)
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: InfoGANConfig(categories=1), "expected at least"), (lambda: InfoGANConfig(spread=math.nan), "spread nan"), (lambda: InfoGANConfig(information=-1.), "information -1"),
+    (lambda: InfoGANConfig(warmup=-1), "warmup -1"), (lambda: InfoGANConfig.preset("huge"), "unknown preset"), (lambda: Recogniser(1), "1 categories"),
+    (lambda: information_bound(noise(3, 4), noise(3, 2), categories(3, 4), noise(3, 1)), "don't fit"),
+    (lambda: information_bound(noise(3, 4), noise(3, 2), categories(3, 4), noise(3, 2), -1.), "deviation is -1"),
+    (lambda: match_codes([0, 1], [0]), "two lists of one length"), (lambda: match_codes([-1], [0]), "codes up to"),
+    (lambda: walk(InfoGANConfig(), 4, [0.]), "no code c4"), (lambda: walk(InfoGANConfig(), 0, [0.]), "no code c0"),
+    (lambda: block_share(torch.zeros(2, 74), slice(62, 72)), "zero vector"),
+    (lambda: read_codes(Recogniser(), torch.full((2, 1, 28, 28), math.nan)), "NaN"), (lambda: read_codes(Recogniser(), torch.full((2, 1, 28, 28), 7.)), "expected [-1, 1]")])
+def test_bad_input(make, words):
+    with pytest.raises(LSDError, match=words.replace("[", r"\[")) as caught: make()
+    assert "\n" not in str(caught.value)
+
+def test_train_from_the_shell(monkeypatch, tmp_path):
+    from typer.testing import CliRunner
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path))
+    done = CliRunner().invoke(cli.app, ["train", "infogan", "--preset", "tiny", "--epochs", "1", "--device", "cpu", "--seed", "4", "--json"])
+    report = json.loads(done.stdout)["networks"]["infogan"]
+    assert report["file"].endswith(f"{InfoGANConfig.preset('tiny', epochs=1, seed=4).filename}.safetensors") and 0 < report["metrics"]["error_test"] < 100
+    assert cli._COMPANIONS["regular_gan"] == ("infogan", "RegularGANConfig")
