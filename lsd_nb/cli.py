@@ -40,12 +40,13 @@ def _comments(f):
 # Networks of the companion chapters. They come after this one, so their modules are named here and imported when asked for.
 _COMPANIONS = {"vae": ("autoencoders", "VAEConfig"), "conv_vae": ("autoencoders", "ConvVAEConfig"), "autoencoder": ("autoencoders", "AutoencoderConfig"),
                "heatmap_vae": ("heatmaps", "HeatmapVAEConfig"), "heatmap_ae": ("heatmaps", "HeatmapAEConfig"),
+               "deep_svdd": ("anomaly", "DeepSVDDConfig"), "one_class_ae": ("anomaly", "LeNetAEConfig"),
                "infogan": ("infogan", "InfoGANConfig"), "regular_gan": ("infogan", "RegularGANConfig"), "word_vectors": ("word_vectors", "WordVectorsConfig")}
 _CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all", *_COMPANIONS), "kind": ("swap", "paper", "plane"),
             "method": ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")}
 _BOUNDS = {"seed": (0, 2**32 - 1), "trials": (1, 10_000), "per_set": (2, None), "n_sets": (1, None), "k": (1, None), "top": (1, None),
            "steps": (1, 1000), "scale": (1, 100), "milliseconds": (20, 10_000), "checkpoint_every": (0, None), "set_weight": (0, None),
-           "latent_dim": (1, None), "beta": (0, None), "epochs": (1, None)}
+           "latent_dim": (1, None), "beta": (0, None), "epochs": (1, None), "normal": (0, None)}
 
 def _check(name, value):
     "The value of an option, or bad usage."
@@ -311,6 +312,7 @@ def train(
     latent_dim: int|None = None,   # of a vae or autoencoder: numbers in a code, ≥ 1; by default the preset's
     beta: float|None = None,       # of a vae: weight of the KL divergence, ≥ 0, no unit; by default the preset's
     epochs: int|None = None,       # of a vae or autoencoder: passes over the training images, ≥ 1; by default the preset's
+    normal: int|None = None,       # of a deep_svdd or one_class_ae: the label to train on, ≥ 0; by default the preset's
     checkpoint_every: float = 60,  # seconds between checkpoints, ≥ 0
     fresh: bool = False,           # train even if the network is there already
     seed: int = 0,                 # of weights, order and noise, an integer ≥ 0; every other command uses the networks of seed 0
@@ -318,7 +320,7 @@ def train(
     out: Path|None = None,         # folder for a copy of weights and JSON; by default they stay in the cache alone
 ) -> tuple[dict, str]:             # per network: file, state, seconds, metrics; the same as text
     "Train networks (steps 1 to 3, or a companion chapter's). A killed run goes on where it stopped."
-    configs = _wanted(step, dataset, preset, seed, dict(latent_dim=latent_dim, beta=beta, epochs=epochs))
+    configs = _wanted(step, dataset, preset, seed, dict(latent_dim=latent_dim, beta=beta, epochs=epochs, normal=normal))
     wanted = tuple(configs) if step == "all" else (step,)
     done = {s: _train_one(configs[s], device, checkpoint_every, fresh) for s in wanted}
     if torch.distributed.is_initialized(): torch.distributed.destroy_process_group()   # what follows is the first process's alone
