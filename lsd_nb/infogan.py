@@ -168,14 +168,14 @@ def parts(self) -> InfoGAN:
     reader = Recogniser(self.categories, self.continuous, self.discriminator_width, self.features, self.head)
     return InfoGAN(Generator(self.latent_dim, self.width, "tanh"), reader)
 
-def draw(self, n, generator=None):
-    "n random inputs, on the device of the random `generator`."
+def draw(self, n, generator=None) -> tuple:
+    "n random inputs as (z, c1, numbers), on the device of the random `generator`."
     device = "cpu" if generator is None else generator.device
     noise, numbers = (2 * torch.rand(n, m, generator=generator, device=device) - 1 for m in (self.noise_dim, self.continuous))
     c1 = torch.randint(self.categories, (n,), generator=generator, device=device)
     return self.join(self.spread * noise, c1, numbers)
 
-def join(self, noise, c1, numbers):
+def join(self, noise, c1, numbers) -> tuple:
     "Noise (n, noise_dim), categories (n,) and numbers (n, C) side by side."
     return Inputs(torch.cat([noise, F.one_hot(c1, self.categories), numbers], 1), c1, numbers)
 
