@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from .core import LSDError, atomic_write, cache_dir, load_tensors, pick_device, run_record
-from .training import Config, find_artifact, precision_for
+from .training import Config, find_artifact, load_or_train, precision_for
 from .data import _NAMES, _damaged, _known_sums, data_dir, load_dataset, read_images, write_images
 from .gan import GANConfig
 from .classifier import generator_quality
@@ -345,13 +345,17 @@ def _train_text(step, r):
     return f"{step}: {r['file']}\n  {'trained now' if r['trained_now'] else 'was there'}, {r['seconds'] or 0:.0f} s of training" + (f"; {numbers}" if numbers else "")
 
 # %% ../nbs/09_cli.ipynb #a7086937
-def _decomposition(preset, dataset, device, seed, basis=None, method="gram_schmidt", set_weight=1., means=None):
-    "Networks with a basis: from a file, or from the labelled means of the preset."
+def _decomposition(preset, dataset, device, seed, basis=None, method="gram_schmidt", set_weight=1., means=None, noisy=False, needed=True):
+    "Networks with a basis: from a file, or from the labelled means of the preset; without one where it is not needed."
     missing = [s for s, c in _configs(dataset, preset).items() if _stored(c) is None]
     if missing: raise LSDError(f"no trained {', '.join(missing)} for {dataset} with preset {preset}: run `lsd-nb train all --preset {preset} --dataset {dataset}`")
     if set_weight != 1 and method != "lowdin": raise LSDError(f"--set-weight {set_weight:g} has no meaning for {method}: give --method lowdin")
     lsd = LatentSpectralDecomposition(*load_pretrained(dataset, preset, device), method=method, set_weight=set_weight, seed=seed)
-    if basis is None: return lsd.fit_means(labelled_means(means or _means_config(dataset, preset), device))
+    if noisy:       # a later chapter's network: imported when asked for
+        encoder = importlib.import_module("lsd_nb.denoising").noisy_encoder_config(dataset, preset)
+        if _stored(encoder) is None: raise LSDError(f"no encoder trained on noise for {dataset} with preset {preset}: leave out --noisy, or train `noisy_encoder_config`, see chapter 12")
+        lsd.encoder, means = load_or_train(encoder, device, train=False), means or replace(_means_config(dataset, preset), encoder=encoder)
+    if basis is None: return lsd.fit_means(labelled_means(means or _means_config(dataset, preset), device)) if needed else lsd
     lsd.basis = LatentBasis.load(basis)
     if lsd.basis.n_features_in_ != lsd.latent_dim:
         raise LSDError(f"{basis} is a basis of {lsd.basis.n_features_in_} dimensions, the generator of preset {preset} has {lsd.latent_dim}: give a basis made with this preset")
@@ -459,7 +463,8 @@ def _classify_text(results):
 @command
 def denoise(
     files: list[Path],             # image files (PNG, JPEG, …) of any size, grey or coloured
-    k: int = 4,                    # amplitudes to keep, 1 … the number of latent dimensions
+    k: int|None = None,            # amplitudes to keep, 1 … the number of latent dimensions; by default 4, with --noisy all
+    noisy: bool = False,           # for images with much noise: encode with the network that was trained on noise
     sample: bool = False,          # draw the code from the encoder's distribution instead of taking its mean
     scale: int = 1,                # side of a square, in output pixels, per pixel of the image
     basis: Path|None = None,       # basis file; by default the preset's own is built (a minute or two) and kept in the cache
@@ -473,8 +478,11 @@ def denoise(
 ) -> tuple[dict, str]:             # per file: input and output; the same as text
     "Keep the largest amplitudes of image files."
     images = _read(files)
-    lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight)
-    names = write_images(_magnify(lsd.denoise(images, k, sample), scale), _outputs(files, "denoised", out, ".png"))
+    whole = noisy and k is None                     # all amplitudes, in whatever basis
+    lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight, noisy=noisy, needed=not whole)
+    k = lsd.latent_dim if whole else k or 4
+    clean = lsd.decode(lsd.encode(images, sample)) if whole else lsd.denoise(images, k, sample)
+    names = write_images(_magnify(clean, scale), _outputs(files, "denoised", out, ".png"))
     report = [{"input": str(a), "output": str(b)} for a, b in zip(files, names)]
     return {"k": k, "files": report}, "\n".join(f"{r['input']} → {r['output']}" for r in report)
 

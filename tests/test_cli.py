@@ -2,6 +2,7 @@
 import json, math, os, shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,8 @@ from lsd_nb.basis import LatentBasis
 from lsd_nb.core import load_tensors
 from lsd_nb.data import load_dataset, read_images, write_images
 from lsd_nb.decomposition import LatentSpectralDecomposition, load_pretrained
+from lsd_nb.denoising import noisy_encoder_config
+from lsd_nb.training import load_or_train
 
 COMMANDS = ("reproduce", "train", "basis", "classify", "denoise", "rotate", "export", "data", "doctor")
 runner = CliRunner()
@@ -265,6 +268,16 @@ def test_scale_makes_squares(files):
 def test_more_amplitudes_than_there_are(files):
     assert "20" in call("denoise", "a.png", "--preset", "tiny", "--k", "21", status=1).stderr
     assert not Path("lsd-nb-out").exists()
+
+def test_noisy_takes_the_encoder_that_was_trained_on_noise(files):
+    assert "leave out --noisy" in call("denoise", "a.png", "--preset", "tiny", "--noisy", status=1).stderr
+    report = reported("denoise", *files, "--noisy", "--device", "cpu", "--out", "clean")
+    nets = load_pretrained(device="cpu")
+    encoder = load_or_train(noisy_encoder_config(), "cpu", train=False)
+    write_images(LatentSpectralDecomposition(nets.generator, nets.classifier, encoder).decode(encoder(read_images(files)[0])[0].detach()), ["x.png", "y.png", "z.png"])
+    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png")):
+        a, b = (np.asarray(Image.open(p)).astype(int) for p in (r["output"], expected))
+        assert abs(a - b).max() <= 1
 
 @pytest.mark.parametrize("kind", ["swap", "paper", "plane"])
 def test_rotate_agrees_with_the_library(files, lsd, kind):
