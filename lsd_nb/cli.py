@@ -345,17 +345,22 @@ def _train_text(step, r):
     return f"{step}: {r['file']}\n  {'trained now' if r['trained_now'] else 'was there'}, {r['seconds'] or 0:.0f} s of training" + (f"; {numbers}" if numbers else "")
 
 # %% ../nbs/09_cli.ipynb #a7086937
-def _decomposition(preset, dataset, device, seed, basis=None, method="gram_schmidt", set_weight=1., means=None, noisy=False, needed=True):
-    "Networks with a basis: from a file, or from the labelled means of the preset; without one where it is not needed."
+def _networks(preset, dataset, device, seed, method="gram_schmidt", set_weight=1., noisy=False):
+    "Networks that have no basis yet, and the configuration of their encoder."
     missing = [s for s, c in _configs(dataset, preset).items() if _stored(c) is None]
     if missing: raise LSDError(f"no trained {', '.join(missing)} for {dataset} with preset {preset}: run `lsd-nb train all --preset {preset} --dataset {dataset}`")
     if set_weight != 1 and method != "lowdin": raise LSDError(f"--set-weight {set_weight:g} has no meaning for {method}: give --method lowdin")
     lsd = LatentSpectralDecomposition(*load_pretrained(dataset, preset, device), method=method, set_weight=set_weight, seed=seed)
-    if noisy:       # a later chapter's network: imported when asked for
-        encoder = importlib.import_module("lsd_nb.denoising").noisy_encoder_config(dataset, preset)
-        if _stored(encoder) is None: raise LSDError(f"no encoder trained on noise for {dataset} with preset {preset}: leave out --noisy, or train `noisy_encoder_config`, see chapter 12")
-        lsd.encoder, means = load_or_train(encoder, device, train=False), means or replace(_means_config(dataset, preset), encoder=encoder)
-    if basis is None: return lsd.fit_means(labelled_means(means or _means_config(dataset, preset), device)) if needed else lsd
+    if not noisy: return lsd, EncoderConfig.for_dataset(dataset, preset)
+    encoder = importlib.import_module("lsd_nb.denoising").noisy_encoder_config(dataset, preset)     # a later chapter's: imported when asked for
+    if _stored(encoder) is None: raise LSDError(f"no encoder trained on noise for {dataset} with preset {preset}: leave out --noisy, or train `noisy_encoder_config`, see chapter 12")
+    lsd.encoder = load_or_train(encoder, device, train=False)
+    return lsd, encoder
+
+def _decomposition(preset, dataset, device, seed, basis=None, method="gram_schmidt", set_weight=1., means=None, noisy=False):
+    "Networks with a basis: from a file, or from the labelled means of the preset."
+    lsd, encoder = _networks(preset, dataset, device, seed, method, set_weight, noisy)
+    if basis is None: return lsd.fit_means(labelled_means(means or replace(_means_config(dataset, preset), encoder=encoder), device))
     lsd.basis = LatentBasis.load(basis)
     if lsd.basis.n_features_in_ != lsd.latent_dim:
         raise LSDError(f"{basis} is a basis of {lsd.basis.n_features_in_} dimensions, the generator of preset {preset} has {lsd.latent_dim}: give a basis made with this preset")
@@ -478,10 +483,12 @@ def denoise(
 ) -> tuple[dict, str]:             # per file: input and output; the same as text
     "Keep the largest amplitudes of image files."
     images = _read(files)
-    whole = noisy and k is None                     # all amplitudes, in whatever basis
-    lsd = _decomposition(preset, dataset, device, seed, basis, method, set_weight, noisy=noisy, needed=not whole)
-    k = lsd.latent_dim if whole else k or 4
-    clean = lsd.decode(lsd.encode(images, sample)) if whole else lsd.denoise(images, k, sample)
+    if noisy and k is None:                         # all amplitudes: the same in every basis
+        lsd, _ = _networks(preset, dataset, device, seed, method, set_weight, noisy)
+        k, clean = lsd.latent_dim, lsd.decode(lsd.encode(images, sample))
+    else:
+        k = k or 4
+        clean = _decomposition(preset, dataset, device, seed, basis, method, set_weight, noisy=noisy).denoise(images, k, sample)
     names = write_images(_magnify(clean, scale), _outputs(files, "denoised", out, ".png"))
     report = [{"input": str(a), "output": str(b)} for a, b in zip(files, names)]
     return {"k": k, "files": report}, "\n".join(f"{r['input']} → {r['output']}" for r in report)

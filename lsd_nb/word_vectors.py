@@ -262,7 +262,8 @@ def train_word_vectors(
     def pairs(epoch): return [t.to(run.device) for t in skipgram_pairs(corpus, config.window, config.sample, torch.Generator().manual_seed(1000 * config.seed + epoch))]
     net = SkipGram(config.words, config.dim)
     learner, opt = run.prepare(net, torch.optim.Adam(net.parameters(), config.lr, fused=run.device.type in ("cpu", "cuda")))
-    steps = config.epochs * max(1, len(pairs(0)[0]) // config.batch_size)
+    first = len(pairs(0)[0])
+    steps = config.epochs * max(1, first // config.batch_size)
     schedule = torch.optim.lr_scheduler.LinearLR(opt, 1., .01, steps)
     run.track(network=net, optimiser=opt, schedule=schedule)
     for epoch in run.epochs(config.epochs):
@@ -273,7 +274,7 @@ def train_word_vectors(
     net = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False)
     found = WordVectors(net.centre.weight.detach()).half()
     return run.finish(found, metrics={"valid_loss": _valid_loss(net, held, corpus.counts, config)}, words=corpus.words, counts=corpus.counts.tolist(),
-                      tokens=len(corpus.tokens), pairs=len(pairs(0)[0]))
+                      tokens=len(corpus.tokens), pairs=first)
 
 # %% ../nbs/26_word_vectors.ipynb #9d22772b
 _LISTS = {

@@ -142,7 +142,9 @@ def test_results_say_what_the_chapter_says():
     paths, header = found["paths"], found["header"]
     assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == {"pixels", "linear", "spherical", "label first", "style first"}
     for m in (*paths.values(), *found["prior"].values()):
-        assert len(m["along"]["target"]) == header["steps"] + 1 and m["detour"]["mean"] >= 1 and 0 < m["lowest"]["mean"] <= m["confidence"]["mean"] <= 1
+        target = m["along"]["target"]
+        assert len(target) == header["steps"] + 1 and target[0] < .1 < .9 < target[-1], "a path starts at one label and ends at the other"
+    for part in (paths, found["prior"]): assert part["pixels"]["greyness"]["mean"] > 2 * part["spherical"]["greyness"]["mean"], "pixels fade, the arc does not"
     assert paths["spherical"]["confidence"]["mean"] > paths["pixels"]["confidence"]["mean"]
     assert paths["label first"]["slant_start"]["mean"] > paths["spherical"]["slant_start"]["mean"]
     rows = {(r["attribute"], r["way"], r["n"], r["k"]): r for r in found["analogies"]}
