@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .core import LSDError
 from .data import ImageData, Split, batches, check_images, load_dataset
-from .training import Config, Run, find_artifact, load_or_train
+from .training import Config, Run, find_artifact, in_batches, load_or_train
 from .classifier import schedule_for
 
 # %% ../nbs/23_anomaly.ipynb #2064daaf
@@ -58,7 +58,7 @@ class DeepSVDD(nn.Module):
     @torch.no_grad()
     def set_centre(self, x: Tensor, eps: float = .1):
         "The mean code of inputs (N, …), its coordinates kept at least eps from 0: a centre at 0 could be reached with weights 0."
-        c = torch.cat([self.encoder(b) for b in x.split(1000)]).mean(0)
+        c = in_batches(self.encoder, x).mean(0)
         self.centre.copy_(torch.where(c < 0, c.clamp(max=-eps), c.clamp(min=eps)))
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ def code_spread(
     x: Tensor,            # inputs (N, …) that differ, N ≥ 2
 ) -> float:               # ≥ 0; 0 is a collapse
     "Root mean square deviation of codes from their mean, over the norm of the mean: 0 when every input gets one code."
-    with torch.inference_mode(): z = torch.cat([encoder(b) for b in x.split(1000)]).double()
+    z = in_batches(encoder, x).double()
     return ((z - z.mean(0)).square().sum(1).mean().sqrt() / z.mean(0).norm().clamp(min=1e-12)).item()
 
 # %% ../nbs/23_anomaly.ipynb #d404ec28
@@ -241,11 +241,10 @@ def _trained(config, net, before, images, data):
     if moved == 0: raise LSDError(f"{config.step}: no weight moved in {config.epochs} epochs: check that the learning rate is above 0")
     spread = code_spread(net.encoder, images)
     if spread < 1e-3: raise LSDError(f"{config.step}: the codes collapsed to a point (spread {spread:.1e}): lower the learning rate or the weight decay")
-    with torch.inference_mode(): scores = torch.cat([net(x) for x in data.valid.images.to(images.device).split(1000)]).cpu()
+    scores = in_batches(net, data.valid.images)
     found = dict(valid_auc=anomaly_auc(scores, data.valid.labels, config.normal, config.step), spread=spread, moved=moved, train_images=len(images))
     if getattr(config, "objective", "") != "soft_boundary": return found
-    with torch.inference_mode(): outside = torch.cat([net(x) > net.radius2 for x in images.split(1000)]).float().mean().item()
-    return {**found, "radius2": net.radius2.item(), "outside": outside}
+    return {**found, "radius2": net.radius2.item(), "outside": (in_batches(net, images) > net.radius2.item()).float().mean().item()}
 
 # %% ../nbs/23_anomaly.ipynb #fc16e56b
 def train_detector(
@@ -316,7 +315,7 @@ def amplitude_scores(
     normal,             # the label that counts as normal
 ) -> Tensor:            # (N,): below 0 where the basis would answer `normal`
     "By how much the largest |amplitude| of another label in set 1 exceeds that of the normal label."
-    labels, first = np.asarray(basis.labels_), np.asarray(basis.sets_) == 1
+    labels, first = np.asarray(basis.labels_), basis.first_set
     if normal not in labels[first]: raise LSDError(f"class {normal} has no vector in set 1: expected one of {sorted(set(labels[first].tolist()))}")
     c = torch.as_tensor(c).abs()
     return c[:, first & (labels != normal)].amax(1) - c[:, first & (labels == normal)].amax(1)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .core import LSDError
 from .data import batches, check_images, load_dataset
-from .training import Config, Run
+from .training import Config, Run, in_batches
 from .classifier import schedule_for
 from .encoder import kl_divergence, sample_latents
 from .classification import compare_classifiers
@@ -198,10 +198,8 @@ def mean_codes(
     images: Tensor,          # (N, 1, H, W) in [-1, 1]
 ) -> Tensor:                 # (N, L), on the CPU
     "Codes of images; of a VAE, the means."
-    images, device = check_images(images, size=images.shape[-1]), next(network.parameters()).device
-    with torch.inference_mode():
-        out = [network.encode(x.to(device)) for x in images.split(1000)]
-    return torch.cat([(z if isinstance(z, Tensor) else z[0]).float().cpu() for z in out])
+    z = in_batches(network.encode, check_images(images, size=images.shape[-1]))
+    return z if isinstance(z, Tensor) else z[0]
 
 # %% ../nbs/21_autoencoders.ipynb #0463a8d3
 def vae_scores(

@@ -245,8 +245,25 @@ class _Reader(ClassifierMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return np.array([_name(k, self.labels_, self.sets_) if s >= 0 else f"complement {k}" for k, s in enumerate(self.sets_)], object)
 
+# %% ../nbs/06_quasi_eigenvectors.ipynb #5ab1e5f0
+class _Labels(_Reader):
+    "Which vector belongs to which label."
+    @property
+    def first_set(self):
+        "Which vectors are quasi-eigenvectors of set 1: a boolean array (M,)."
+        return np.asarray(self.sets_) == 1
+
+    def index_of(
+        self,
+        label,  # one of `classes_`
+    ) -> int:   # in [0, M)
+        "Row of a label's vector of set 1; `LSDError` for a label that has none."
+        found = np.flatnonzero((np.asarray(self.labels_) == label) & self.first_set)
+        if not len(found): raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
+        return int(found[0])
+
 # %% ../nbs/06_quasi_eigenvectors.ipynb #94b88728
-class _Classifier(_Reader):
+class _Classifier(_Labels):
     "The classifying half: the label of the largest amplitude."
     def _labelled(self, Z):
         "|c| of the labelled vectors (N, K), and the class number of each, (K,)."

@@ -41,7 +41,7 @@ def _comments(f):
 _COMPANIONS = {"vae": ("autoencoders", "VAEConfig"), "conv_vae": ("autoencoders", "ConvVAEConfig"), "autoencoder": ("autoencoders", "AutoencoderConfig"),
                "heatmap_vae": ("heatmaps", "HeatmapVAEConfig"), "heatmap_ae": ("heatmaps", "HeatmapAEConfig"),
                "deep_svdd": ("anomaly", "DeepSVDDConfig"), "one_class_ae": ("anomaly", "LeNetAEConfig"),
-               "infogan": ("infogan", "InfoGANConfig"), "regular_gan": ("infogan", "RegularGANConfig"), "word_vectors": ("word_vectors", "WordVectorsConfig")}
+               "infogan": ("infogan", "InfoGANConfig"), "regular_gan": ("infogan", "RegularGANConfig"), "consistent_infogan": ("infogan", "ConsistentInfoGANConfig"), "word_vectors": ("word_vectors", "WordVectorsConfig")}
 _CHOICES = {"preset": tuple(GANConfig.presets), "step": ("gan", "classifier", "encoder", "all", *_COMPANIONS), "kind": ("swap", "paper", "plane"),
             "method": ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")}
 _BOUNDS = {"seed": (0, 2**32 - 1), "trials": (1, 10_000), "per_set": (2, None), "n_sets": (1, None), "k": (1, None), "top": (1, None),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .core import LSDError
-from .training import load_or_train
+from .training import in_batches, load_or_train
 from .data import check_images
 from .gan import Generator
 from .classifier import Classifier
@@ -79,7 +79,7 @@ class LatentSpectralDecomposition:
 # %% ../nbs/08_decomposition.ipynb #bade9a0d
 def _in_batches(self, f, x):
     "Apply a network to a long tensor without gradients; the result is on the CPU."
-    with torch.inference_mode(): return torch.cat([f(b.to(self.device)).float().cpu() for b in x.split(self.batch_size)])
+    return in_batches(lambda b: f(b.to(self.device)).float(), x, self.batch_size)
 
 def decode(self,
     z: Tensor,     # latents (N, M) or (N, *latent_shape)
@@ -259,20 +259,14 @@ def denoise(self,
     if rescale: kept = kept * (z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12))
     return self.decode(kept)
 
-def _index(self, label):
-    "Row of a label's quasi-eigenvector in set 1."
-    found = np.flatnonzero((np.asarray(self.basis.labels_) == label) & (np.asarray(self.basis.sets_) == 1))
-    if not len(found): raise LSDError(f"there is no label {label!r}: expected one of {self.basis.classes_.tolist()}")
-    return int(found[0])
-
-for f in (denoise, _index): setattr(LatentSpectralDecomposition, f.__name__, f)
+LatentSpectralDecomposition.denoise = denoise
 
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
 _levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1., 1.2, 1.5, 2., 3., 5.)  # amplitudes to try; 1 alone would be norm √M
 
 def _leading(self, c):
     "Row of the set-1 vector with the largest |amplitude|, for amplitudes (N, M): the label a latent has, (N,)."
-    set1 = np.flatnonzero(np.asarray(self.basis.sets_) == 1)
+    set1 = np.flatnonzero(self.basis.first_set)
     return torch.as_tensor(set1)[c.abs()[:, set1].argmax(1)]
 
 def relabel(self,
@@ -282,7 +276,7 @@ def relabel(self,
     share: float = .8,       # of the exchanged amplitude that the label's vector gets at least, ≥ 0
 ) -> Tensor:                 # latents (N, M) of norm √M
     "Swap the leading amplitude with the label's, and raise that one until the classifier sees the label."
-    z, j = on_sphere(z), self._index(label)
+    z, j = on_sphere(z), self.basis.index_of(label)
     c = torch.as_tensor(self._fitted().basis.transform(z))
     own = self._leading(c)
     if self.classifier is None: return amplitude_swap(z, self.basis, own, j, minimum=.7)
@@ -308,7 +302,7 @@ def rotate(self,
 ) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
     "From label to label along the path, decoding each frame; the kinds \"paper\" and \"plane\" are Algorithm 1."
     path, z = list(self._fitted().basis.classes_ if path is None else path), self.encode(images, sample)
-    index = [self._index(label) for label in path]
+    index = [self.basis.index_of(label) for label in path]
     if kind not in ("swap", "paper", "plane"): raise LSDError(f"unknown kind of rotation {kind!r}: expected swap, paper or plane")
     if kind != "swap": frames = rotation_path(z, self.basis, index, steps, kind)
     else:
@@ -317,7 +311,7 @@ def rotate(self,
         frames, scaled = [z], on_sphere(z)
         own = self._leading(torch.as_tensor(self.basis.transform(z)))
         for label in path[1:]:                             # always from the code itself, so that nothing drifts
-            stays = (own == self._index(label))[:, None]
+            stays = (own == self.basis.index_of(label))[:, None]
             goal = torch.where(stays, scaled, self.relabel(z, label, confidence))
             frames += [slerp(frames[-1], goal, r / steps) for r in range(1, steps + 1)]
         frames = torch.stack(frames, 1)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import LSDError, show_images
-from .training import Config, Run
+from .training import Config, Run, in_batches
 from .data import add_gaussian, add_salt_and_pepper, batches, load_dataset, occlude  # before torchmetrics, which imports torchvision
 from .classifier import schedule_for
 from .encoder import EncoderConfig
@@ -220,6 +220,6 @@ def train_denoiser(
             run.add(mse=loss)
     net = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False).eval()
     x, noise = data.valid.images.to(run.device), torch.Generator(run.device).manual_seed(config.seed)
-    with torch.inference_mode(): again = torch.cat([net(b) for b in add_gaussian(x, config.sigma, clip=False, generator=noise).split(500)])
+    again = in_batches(net, add_gaussian(x, config.sigma, clip=False, generator=noise), 500).to(x.device)
     psnr = peak_signal_noise_ratio(again, x, (-1., 1.), dim=(1, 2, 3))
     return run.finish(net, metrics={"valid_psnr": psnr.item()}, parameters=sum(p.numel() for p in net.parameters()))

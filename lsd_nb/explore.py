@@ -177,7 +177,7 @@ def update(self,
     started = time.perf_counter()
     at = self.vector.value
     change = None if abs(self.amplitude.value - float(self.c[at])) < .006 else (at, self.amplitude.value)
-    self.amplitudes = knobs(self.c, self.keep.value, self.lsd._index(self.start.value), self.lsd._index(self.goal.value), self.angle.value, change=change)
+    self.amplitudes = knobs(self.c, self.keep.value, self.lsd.basis.index_of(self.start.value), self.lsd.basis.index_of(self.goal.value), self.angle.value, change=change)
     z = self.lsd.basis.inverse_transform(self.amplitudes[None])
     self.image = self.lsd.decode(z)
     self.output.value = _png(self.image[0], self.size)
@@ -214,7 +214,7 @@ def strip(self) -> bytes:   # a PNG
     "What the knobs do, as one picture: three rows of decoded images, one knob each."
     labels, i = self.lsd.basis.classes_.tolist(), self.start.value
     goal = labels[(labels.index(i) + 1) % len(labels)]
-    a, b, m = self.lsd._index(i), self.lsd._index(goal), len(self.c)
+    a, b, m = self.lsd.basis.index_of(i), self.lsd.basis.index_of(goal), len(self.c)
     counts = sorted({max(1, round(m * f)) for f in (1, .5, .3, .2, .1, .06, .04, .02, .01)}, reverse=True)[:9]
     rows = [(f"{n} kept", knobs(self.c, n)) for n in counts] + [(f"{t:.0f}°", knobs(self.c, None, a, b, t)) for t in np.linspace(0, 90, 9)]
     rows += [(f"{v:+.2f}", knobs(self.c, change=(b, v))) for v in np.linspace(-1, 1, 9)]

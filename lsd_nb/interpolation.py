@@ -18,6 +18,7 @@ from .core import LSDError
 from .basis import as_latents
 from .operators import slerp
 from .rotation import image_style
+from .training import in_batches
 
 # %% ../nbs/24_interpolation.ipynb #dc552321
 def latent_path(
@@ -48,7 +49,7 @@ def corner_path(
     x, y = (torch.as_tensor(as_latents(v)) for v in (a, b))
     c, d = basis.transform(x), basis.transform(y)
     if c.shape != d.shape: raise LSDError(f"{len(c)} and {len(d)} latents: expected as many ends as starts")
-    labelled = torch.as_tensor(np.asarray(basis.sets_) == 1)
+    labelled = torch.as_tensor(basis.first_set)
     corner = basis.inverse_transform(torch.where(labelled, d, c) if first == "label" else torch.where(labelled, c, d))
     return torch.cat([latent_path(x, corner, steps // 2)[:, :-1], latent_path(corner, y, steps // 2)], 1)
 
@@ -60,11 +61,9 @@ def path_marks(
     "What a classifier sees along paths."
     if frames.ndim != 5 or frames.shape[1] < 2: raise LSDError(f"frames have shape {tuple(frames.shape)}: expected (N, F, 1, H, W) with two frames or more")
     if not torch.isfinite(frames).all(): raise LSDError("frames contain NaN or infinity: expected images in [-1, 1]")
-    device = next(classifier.parameters()).device
-    with torch.inference_mode():
-        f = torch.cat([classifier.features(x.to(device)) for x in frames.flatten(0, 1).split(2000)])
-        p = classifier.head(f).softmax(1).cpu().unflatten(0, frames.shape[:2])
-    f, labels = f.cpu().unflatten(0, frames.shape[:2]), p.argmax(2)
+    f = in_batches(classifier.features, frames.flatten(0, 1))
+    p, f = (t.unflatten(0, frames.shape[:2]) for t in (in_batches(classifier.head, f).softmax(1), f))
+    labels = p.argmax(2)
     step, chord = f.diff(dim=1).norm(dim=2), (f[:, -1] - f[:, 0]).norm(dim=1)
     length = step.sum(1)
     third = ((labels != labels[:, :1]) & (labels != labels[:, -1:])).any(1)
@@ -87,10 +86,8 @@ def strangeness(
     classifier: nn.Module,  # with `features`
 ) -> Tensor:                # (N,), ≥ 0; the median of `other` is 1
     "Distance to the nearest real image in a classifier's features."
-    def phi(x):
-        with torch.inference_mode(): return torch.cat([classifier.features(b.to(next(classifier.parameters()).device)).cpu() for b in x.split(2000)])
-    base = phi(real)
-    near = lambda x: torch.cat([torch.cdist(f, base).amin(1) for f in phi(x).split(500)])
+    base = in_batches(classifier.features, real)
+    near = lambda x: in_batches(lambda f: torch.cdist(f, base).amin(1), in_batches(classifier.features, x), 500)
     return near(images) / near(other).median()
 
 # %% ../nbs/24_interpolation.ipynb #ae57d858
@@ -147,7 +144,7 @@ def analogy_images(
         raise LSDError(f"unknown way {way!r}: expected pixels, c alone, latents or amplitudes, the last two also with `, label raised`")
     z = c if kind == "c alone" else a - b + c
     if kind == "amplitudes":
-        labelled = torch.as_tensor(np.asarray(lsd.basis.sets_) == 1)
+        labelled = torch.as_tensor(lsd.basis.first_set)
         z = lsd.basis.inverse_transform(torch.where(labelled, lsd.basis.transform(c), lsd.basis.transform(z)))
     if not raised: return lsd.decode(z)
     wrong = lsd.judge(z).argmax(1) != triples.target
@@ -166,7 +163,6 @@ def analogy_marks(
     "Is the label kept, and did the attribute arrive?"
     if attribute not in (style := image_style(images)): raise LSDError(f"unknown attribute {attribute!r}: expected one of {', '.join(style)}")
     if len(images) != len(triples.target): raise LSDError(f"{len(images)} images for {len(triples.target)} triples: give one each")
-    with torch.inference_mode(): shown = torch.cat([classifier(x.to(next(classifier.parameters()).device)).argmax(1).cpu() for x in images.split(2000)])
-    kept = (shown == triples.target).float()
+    kept = (in_batches(classifier, images).argmax(1) == triples.target).float()
     moved = (style[attribute] - triples.without) / (triples.goal - triples.without)
     return {"kept": kept, "moved": moved.float(), "solved": kept * (moved > .5)}

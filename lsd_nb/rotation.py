@@ -87,7 +87,7 @@ def editors(
     confidence: float = .9,  # of the adaptive swap, in (0, 1)
 ) -> dict:              # name → function (latents (N, M), source, target, steps) → latents (N, steps + 1, M)
     "Ways to take latents from a source label to a target label; the first frame is the latent at norm √M."
-    xi, index = lsd.basis, lsd._index
+    xi, index = lsd.basis, lsd.basis.index_of
     def towards(directions):
         def edit(z, a, b, steps):
             same = torch.equal(directions[a], directions[b])           # one component may serve two labels

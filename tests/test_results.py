@@ -144,7 +144,7 @@ def test_plane_rotation_comes_back_and_rank_one_does_not(toy):
     way = editors(lsd)
     there = way["plane"](z, 0, 1, 3)[:, -1]
     vectors = torch.as_tensor(lsd.basis.vectors_)
-    back = plane_rotation(vectors, lsd._index(0), lsd._index(1), -math.pi / 2)(there)
+    back = plane_rotation(vectors, lsd.basis.index_of(0), lsd.basis.index_of(1), -math.pi / 2)(there)
     torch.testing.assert_close(back, on_sphere(z), atol=1e-3, rtol=0)
     singular = torch.linalg.svdvals(way["paper"](z, 0, 1, 3)[:, -1])
     assert singular[1] < 1e-3 * singular[0], "the paper's operator has rank one: all on one line"
