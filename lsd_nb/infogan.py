@@ -56,7 +56,7 @@ def info_d_step(
     numbers: Tensor,           # their numbers (B, C), in [-1, 1]
     information: float = 1.,   # λ, ≥ 0; 0 makes it a GAN's step
     backward=Tensor.backward,  # how to go backward; Accelerate brings its own
-    copies: Tensor|None = None,  # changed copies of the real samples (B, …); if given, Q must read the same from both
+    copies: Tensor|None = None,   # changed copies of the real samples (B, …); if given, Q must read the same from both
     consistency: float = 1.,   # weight of that, ≥ 0
 ) -> dict[str,Tensor]:         # loss_d, the discriminator's part, and with copies their shared information, in nats
     "One step of D and Q: tell real from generated, and read the codes of what was generated."
@@ -187,9 +187,10 @@ class InfoGANConfig(Config):
 
     def __post_init__(self):
         "Refuse what can't be trained."
-        if min(self.noise_dim, self.categories - 1, self.continuous + 1, self.epochs, self.warmup + 1) < 1 or not self.spread > 0 or not self.information >= 0:
+        if min(self.noise_dim, self.categories - 1, self.continuous + 1, self.epochs, self.warmup + 1) < 1 \
+           or not self.spread > 0 or not self.information >= 0 or not self.consistency >= 0:
             raise LSDError(f"noise_dim {self.noise_dim}, categories {self.categories}, continuous {self.continuous}, epochs {self.epochs}, warmup {self.warmup}, spread {self.spread}, "
-                           f"information {self.information}: expected at least 1, 2, 0, 1, 0, above 0, at least 0")
+                           f"information {self.information}, consistency {self.consistency}: expected at least 1, 2, 0, 1, 0, above 0, at least 0, at least 0")
 
 # %% ../nbs/25_infogan.ipynb #8665d65d
 def parts(self) -> InfoGAN:

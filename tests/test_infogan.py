@@ -188,7 +188,7 @@ def test_results_reach_what_was_asked():
     for r in runs: assert r["error_test"] == pytest.approx(100 - np.array(r["table"])[range(10), r["meaning"]].sum() / 100, abs=.01)
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: InfoGANConfig(categories=1), "expected at least"), (lambda: InfoGANConfig(spread=math.nan), "spread nan"), (lambda: InfoGANConfig(information=-1.), "information -1"),
+    (lambda: InfoGANConfig(categories=1), "expected at least"), (lambda: InfoGANConfig(spread=math.nan), "spread nan"), (lambda: InfoGANConfig(information=-1.), "information -1"), (lambda: ConsistentInfoGANConfig(consistency=-1.), "consistency -1"), (lambda: ConsistentInfoGANConfig(consistency=math.nan), "consistency nan"),
     (lambda: InfoGANConfig(warmup=-1), "warmup -1"), (lambda: InfoGANConfig.preset("huge"), "unknown preset"), (lambda: Recogniser(1), "1 categories"), (lambda: InfoGenerator(0), "latent_dim 0"), (lambda: InfoGenerator(74, 5), "width 5"),
     (lambda: information_bound(noise(3, 4), noise(3, 2), categories(3, 4), noise(3, 1)), "don't fit"),
     (lambda: information_bound(noise(3, 4), noise(3, 2), categories(3, 4), noise(3, 2), -1.), "deviation is -1"),
