@@ -173,8 +173,7 @@ def test_results_reach_what_was_asked():
     mean = lambda name, what: np.mean([np.mean(r[what][name]) for r in runs])
     best = max(names, key=lambda n: mean(n, "valid"))
     assert mean(best, "auc") >= 95.5 and mean("Deep SVDD, whitened", "auc") >= 94.8
-    assert all(len(r["auc"][n]) == seeds for r in runs for n in ("autoencoder, error", "Deep SVDD, one class", "Deep SVDD, soft boundary", "PyOD Deep SVDD"))
-    assert all(len(r["auc"]["Deep SVDD, one class, 150 epochs"]) >= 2 for r in runs)
+    assert all(len(r["auc"][n]) == seeds for r in runs for n in ("autoencoder, error", "Deep SVDD, one class", "Deep SVDD, soft boundary", "Deep SVDD, one class, 150 epochs", "PyOD Deep SVDD"))
     assert mean("Deep SVDD, one class, 150 epochs", "auc") > mean("Deep SVDD, one class", "auc"), "longer training pays"
 
 
