@@ -231,8 +231,8 @@ def _train(self, device: str = "auto", progress: bool = True, **kwargs):
     "Train and store it, see `train_infogan`."
     return train_infogan(self, device, progress, **kwargs)
 
-InfoGANConfig.kept = lambda self, whole: whole
-RegularGANConfig.kept = lambda self, whole: whole.generator
+InfoGANConfig.kept = lambda self, whole: whole                         # what is stored of a trained InfoGAN: all of it,
+RegularGANConfig.kept = lambda self, whole: whole.generator            # or, where Q was never taught, the generator
 InfoGANConfig.network, InfoGANConfig.train = _network, _train
 
 # %% ../nbs/25_infogan.ipynb #f44af6c2
