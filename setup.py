@@ -1,4 +1,5 @@
 """Install lsd_nb from settings.ini, the one place where the project's metadata lives."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -12,7 +13,9 @@ setup(
     name=cfg["lib_name"],
     version=cfg["version"],
     description=cfg["description"],
-    long_description=Path("README.md").read_text(encoding="utf-8") if Path("README.md").exists() else cfg["description"],
+    long_description=Path("README.md").read_text(encoding="utf-8")
+    if Path("README.md").exists()
+    else cfg["description"],
     long_description_content_type="text/markdown",
     author=cfg["author"],
     author_email=cfg["author_email"],
@@ -24,7 +27,10 @@ setup(
     package_data={"lsd_nb": ["pretrained/*.safetensors", "pretrained/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "docs", "explore", "onnx", "peers")},
+    extras_require={
+        name: cfg[f"{name}_requirements"].split()
+        for name in ("dev", "docs", "explore", "onnx", "peers")
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

@@ -6,7 +6,11 @@ Quarto's callouts and columns are directives. A method that gets into its class 
 cell. Docments become `:param:` fields, a back-ticked name of the package a link, and the order of the pages is that of
 nbs/sidebar.yml.
 """
-import ast, importlib, json, re
+
+import ast
+import importlib
+import json
+import re
 from collections import Counter
 from html import escape
 from importlib.util import find_spec
@@ -20,98 +24,202 @@ from fastcore.docments import docments
 from myst_parser.mdit_to_docutils.base import make_document
 from myst_parser.mocking import MockRSTParser
 from nbdev.process import NBProcessor
-from nbdev.processors import (add_show_docs, clean_magics, filter_stream_, hide_, hide_line, populate_language,
-                              rm_header_dash, strip_ansi)
+from nbdev.processors import (
+    add_show_docs,
+    clean_magics,
+    filter_stream_,
+    hide_,
+    hide_line,
+    populate_language,
+    rm_header_dash,
+    strip_ansi,
+)
 from nbformat import from_dict, v4
 from sphinx.addnodes import pending_xref
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
-PROCS = [populate_language, add_show_docs, strip_ansi, hide_line, filter_stream_, rm_header_dash, clean_magics, hide_]
+PROCS = [
+    populate_language,
+    add_show_docs,
+    strip_ansi,
+    hide_line,
+    filter_stream_,
+    rm_header_dash,
+    clean_magics,
+    hide_,
+]
 EXPORT = {"export", "exports", "exporti"}
-TAGS = {"echo: false": "remove-input", "output: false": "remove-output", "warning: false": "remove-stderr",
-        "code-fold: true": "hide-input"}
+TAGS = {
+    "echo: false": "remove-input",
+    "output: false": "remove-output",
+    "warning: false": "remove-stderr",
+    "code-fold: true": "hide-input",
+}
 
 
 # ---- the order of the pages
 
+
 def parts(srcdir):
     "The parts of the sidebar, (title, pages) each, without what is not there."
-    contents = yaml.safe_load((Path(srcdir)/"sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
-    there = lambda names: [Path(n).stem for n in names if (Path(srcdir)/n).exists()]
+    contents = yaml.safe_load((Path(srcdir) / "sidebar.yml").read_text(encoding="utf-8"))[
+        "website"
+    ]["sidebar"]["contents"]
+    there = lambda names: [Path(n).stem for n in names if (Path(srcdir) / n).exists()]
     sections = [(c["section"], there(c["contents"])) for c in contents if not isinstance(c, str)]
     return [(title, pages) for title, pages in sections if pages]
+
 
 def tree(srcdir):
     "The tables of contents that make Furo's sidebar and its previous and next."
     table = "```{{toctree}}\n:hidden:\n:caption: {}\n\n{}\n```".format
     every = [(title, "\n".join(pages)) for title, pages in parts(srcdir)]
-    every = [(title, f"{pages}\nAll names <genindex>" if title == "Reference" else pages) for title, pages in every]
+    every = [
+        (title, f"{pages}\nAll names <genindex>" if title == "Reference" else pages)
+        for title, pages in every
+    ]
     return "\n\n".join(table(*part) for part in every)
 
 
 # ---- what a module documents
 
-def module_of(name): return importlib.import_module(f"lsd_nb.{name}")
+
+def module_of(name):
+    return importlib.import_module(f"lsd_nb.{name}")
+
 
 def methods(cls):
     "Public, documented methods and properties of a class and its private bases: name → (where it was written, its kind)."
     found = {}
     for base in reversed(cls.__mro__):
-        if base is not cls and not (base.__module__ == cls.__module__ and base.__name__.startswith("_")): continue
+        if base is not cls and not (
+            base.__module__ == cls.__module__ and base.__name__.startswith("_")
+        ):
+            continue
         for name, f in vars(base).items():
-            inner = unwrap(getattr(f, "__func__", None) or getattr(f, "fget", None) or getattr(f, "func", None) or f)
-            if name.startswith("_") or not isfunction(inner) or not inner.__doc__ or inner.__module__ != cls.__module__: continue
-            found[name] = inner.__qualname__, "automethod" if callable(getattr(cls, name)) else "autoproperty"
+            inner = unwrap(
+                getattr(f, "__func__", None)
+                or getattr(f, "fget", None)
+                or getattr(f, "func", None)
+                or f
+            )
+            if (
+                name.startswith("_")
+                or not isfunction(inner)
+                or not inner.__doc__
+                or inner.__module__ != cls.__module__
+            ):
+                continue
+            found[name] = (
+                inner.__qualname__,
+                "automethod" if callable(getattr(cls, name)) else "autoproperty",
+            )
     return found
 
-def own(cls): return [name for name, (written, _) in methods(cls).items() if written == f"{cls.__name__}.{name}"]
 
-def classes(module): return [c for c in (getattr(module_of(module), n) for n in module_of(module).__all__) if isclass(c)]
+def own(cls):
+    return [
+        name for name, (written, _) in methods(cls).items() if written == f"{cls.__name__}.{name}"
+    ]
+
+
+def classes(module):
+    return [
+        c for c in (getattr(module_of(module), n) for n in module_of(module).__all__) if isclass(c)
+    ]
 
 
 # ---- cells
 
+
 def div(found):
     "One of Quarto's `::: {…}` lines as a directive of MyST."
     fence, attributes = found[1], found[2]
-    kind, title = re.search(r"\.callout-(\w+)", attributes), re.search(r'title="([^"]*)"', attributes)
-    if kind and title: return f"{fence}{{admonition}} {title[1]}\n:class: {kind[1]}"
-    if kind: return f"{fence}{{{kind[1]}}}"
-    if re.search(r"\.grid\b", attributes): return f"{fence}{{grid}} 1 1 3 3\n:gutter: 3\n"
-    if re.search(r"\.g-col-\d+", attributes): return f"{fence}{{grid-item-card}}"
+    kind, title = (
+        re.search(r"\.callout-(\w+)", attributes),
+        re.search(r'title="([^"]*)"', attributes),
+    )
+    if kind and title:
+        return f"{fence}{{admonition}} {title[1]}\n:class: {kind[1]}"
+    if kind:
+        return f"{fence}{{{kind[1]}}}"
+    if re.search(r"\.grid\b", attributes):
+        return f"{fence}{{grid}} 1 1 3 3\n:gutter: 3\n"
+    if re.search(r"\.g-col-\d+", attributes):
+        return f"{fence}{{grid-item-card}}"
     return f"{fence}{{div}} " + " ".join(re.findall(r"\.([\w-]+)", attributes))
+
 
 def markdown(text):
     "A Markdown cell in MyST's words; a file outside nbs/ comes along as a download."
     text = re.sub(r"\]\((?=\.\./)", "](path:", text)
     return re.sub(r"^(:{3,})\s*\{([^}]*)\}\s*$", div, text, flags=re.M)
 
+
 def directive(kind, name, **options):
     "An autodoc directive inside a Markdown cell."
-    return v4.new_markdown_cell("\n".join(["```{entry}", f".. {kind}:: {name}", *(f"   :{k}: {v}" for k, v in options.items() if v), "```"]))
+    return v4.new_markdown_cell(
+        "\n".join(
+            [
+                "```{entry}",
+                f".. {kind}:: {name}",
+                *(f"   :{k}: {v}" for k, v in options.items() if v),
+                "```",
+            ]
+        )
+    )
+
 
 def show_doc(cell, module):
     "The entry of what a cell `show_doc(x)` shows."
     name = ast.unparse(cell.parsed_()[0].value.args[0])
     found = module_of(module)
-    for part in name.split("."): found = getattr(found, part)
+    for part in name.split("."):
+        found = getattr(found, part)
     kind = "autoclass" if isclass(found) else "automethod" if "." in name else "autofunction"
-    return directive(kind, f"lsd_nb.{module}.{name}", members=isclass(found) and ", ".join(own(found)))
+    return directive(
+        kind, f"lsd_nb.{module}.{name}", members=isclass(found) and ", ".join(own(found))
+    )
+
 
 def others(cell, module):
     "Entries of what an exported cell adds and nbdev does not show: methods of classes of other cells, and constants."
     public, nodes = module_of(module).__all__, cell.parsed_()
     written = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    written |= {f"{n.name}.{m.name}" for n in nodes if isinstance(n, ast.ClassDef) for m in n.body if isinstance(m, ast.FunctionDef)}
-    entries = [directive(kind, f"lsd_nb.{module}.{cls.__name__}.{name}") for cls in classes(module)
-               for name, (where, kind) in methods(cls).items() if where in written and name not in own(cls)]
-    for n in nodes:         # a method given to a class of an earlier chapter
+    written |= {
+        f"{n.name}.{m.name}"
+        for n in nodes
+        if isinstance(n, ast.ClassDef)
+        for m in n.body
+        if isinstance(m, ast.FunctionDef)
+    }
+    entries = [
+        directive(kind, f"lsd_nb.{module}.{cls.__name__}.{name}")
+        for cls in classes(module)
+        for name, (where, kind) in methods(cls).items()
+        if where in written and name not in own(cls)
+    ]
+    for n in nodes:  # a method given to a class of an earlier chapter
         for t in n.targets if isinstance(n, ast.Assign) else []:
-            cls = isinstance(t, ast.Attribute) and isinstance(t.value, ast.Name) and getattr(module_of(module), t.value.id, None)
-            if isclass(cls) and cls.__module__ != f"lsd_nb.{module}" and not t.attr.startswith("_"): entries.append(directive("automethod", f"{cls.__module__}.{cls.__name__}.{t.attr}"))
-    constants = [t.id for n in nodes if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name) and t.id in public]
-    return entries + [directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in constants]
+            cls = (
+                isinstance(t, ast.Attribute)
+                and isinstance(t.value, ast.Name)
+                and getattr(module_of(module), t.value.id, None)
+            )
+            if isclass(cls) and cls.__module__ != f"lsd_nb.{module}" and not t.attr.startswith("_"):
+                entries.append(directive("automethod", f"{cls.__module__}.{cls.__name__}.{t.attr}"))
+    constants = [
+        t.id
+        for n in nodes
+        if isinstance(n, ast.Assign)
+        for t in n.targets
+        if isinstance(t, ast.Name) and t.id in public
+    ]
+    return entries + [
+        directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in constants
+    ]
+
 
 def alt(cell, before):
     "What a picture of this cell shows: its `#| fig-alt:`, or the last paragraph before it, without markup."
@@ -120,70 +228,112 @@ def alt(cell, before):
     text = " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[*`$>#]", "", text)).split())
     return text if said or len(text) < 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
+
 def plotly_script():
     "plotly's own script, from the installed package; a list, empty without it."
     found = find_spec("plotly")
-    return [str(Path(found.origin).parent/"package_data"/"plotly.min.js")] if found else []
+    return [str(Path(found.origin).parent / "package_data" / "plotly.min.js")] if found else []
+
 
 def interactive(out, n, said):
     "An output with a plotly figure as HTML that draws it, with the script of this site; others as they are."
     figure = out.get("data", {}).get("application/vnd.plotly.v1+json")
-    if not figure: return out
-    if not plotly_script(): raise ModuleNotFoundError("this notebook has a plotly figure: pip install plotly")
+    if not figure:
+        return out
+    if not plotly_script():
+        raise ModuleNotFoundError("this notebook has a plotly figure: pip install plotly")
     import plotly.io
-    page = plotly.io.to_html(plotly.io.from_json(json.dumps({k: figure[k] for k in ("data", "layout") if k in figure}), skip_invalid=True), config={"responsive": True, "displaylogo": False},
-                             full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"plotly-{n}")
+
+    page = plotly.io.to_html(
+        plotly.io.from_json(
+            json.dumps({k: figure[k] for k in ("data", "layout") if k in figure}), skip_invalid=True
+        ),
+        config={"responsive": True, "displaylogo": False},
+        full_html=False,
+        include_plotlyjs=False,
+        include_mathjax=False,
+        div_id=f"plotly-{n}",
+    )
     box = f'<div class="plotly-box" role="img" aria-label="{escape(said, quote=True)}">{page}</div>'
-    return v4.new_output("display_data", data={"text/html": f'<script src="_static/plotly.min.js"></script>{box}'})
+    return v4.new_output(
+        "display_data", data={"text/html": f'<script src="_static/plotly.min.js"></script>{box}'}
+    )
+
 
 def code(cell, before):
     "A code cell without directives, its options as tags."
     said = {f"{key} {' '.join(value).lower()}".strip() for key, value in cell.directives_.items()}
-    new = v4.new_code_cell("\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip())
-    new.outputs = [interactive(out, f"{cell.idx_}-{i}", alt(cell, before)) for i, out in enumerate(from_dict(cell.get("outputs", [])))]
+    new = v4.new_code_cell(
+        "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|")).strip()
+    )
+    new.outputs = [
+        interactive(out, f"{cell.idx_}-{i}", alt(cell, before))
+        for i, out in enumerate(from_dict(cell.get("outputs", [])))
+    ]
     new.execution_count = None
     tags = [tag for option, tag in TAGS.items() if option in said]
-    if EXPORT & said: tags.append("hide-input")
+    if EXPORT & said:
+        tags.append("hide-input")
     new.metadata = from_dict({"tags": tags, "mystnb": {"image": {"alt": alt(cell, before)}}})
     return new
+
 
 def bridged(nb, name, srcdir):
     "The notebook that Sphinx sees: a dictionary in, a notebook out."
     nb = NBProcessor(nb=dict2nb(nb), procs=PROCS, process=True).nb
-    module = next((c.directives_["default_exp"][0] for c in nb.cells if "default_exp" in c.directives_), None)
+    module = next(
+        (c.directives_["default_exp"][0] for c in nb.cells if "default_exp" in c.directives_), None
+    )
     cells, entries, before = [], [], ""
-    for cell in reversed(nb.cells):     # backwards, since nbdev puts the entries after the source, and here they come first
+    for cell in reversed(
+        nb.cells
+    ):  # backwards, since nbdev puts the entries after the source, and here they come first
         said = cell.directives_ if "directives_" in cell else {}
-        if cell.cell_type == "markdown": cells.append(v4.new_markdown_cell(markdown(cell.source)))
-        elif cell.cell_type != "code" or "default_exp" in said or said.get("include:") == ["false"]: continue
-        elif re.match(r"show_doc\(", cell.source): entries.append(show_doc(cell, module))
+        if cell.cell_type == "markdown":
+            cells.append(v4.new_markdown_cell(markdown(cell.source)))
+        elif cell.cell_type != "code" or "default_exp" in said or said.get("include:") == ["false"]:
+            continue
+        elif re.match(r"show_doc\(", cell.source):
+            entries.append(show_doc(cell, module))
         elif cell.source.strip():
-            before = next((c.source for c in reversed(nb.cells[:cell.idx_]) if c.cell_type == "markdown"), "")
+            before = next(
+                (c.source for c in reversed(nb.cells[: cell.idx_]) if c.cell_type == "markdown"), ""
+            )
             cells.append(code(cell, before))
-            if EXPORT & set(said): entries = others(cell, module)[::-1] + entries[::-1]
+            if EXPORT & set(said):
+                entries = others(cell, module)[::-1] + entries[::-1]
         if not re.match(r"show_doc\(", cell.source):
             cells, entries = cells + entries, []
     cells.reverse()
-    if module: cells.insert(1, directive("py:module", f"lsd_nb.{module}"))
-    if name == "index": cells.append(v4.new_markdown_cell(tree(srcdir)))
+    if module:
+        cells.insert(1, directive("py:module", f"lsd_nb.{module}"))
+    if name == "index":
+        cells.append(v4.new_markdown_cell(tree(srcdir)))
     return v4.new_notebook(cells=cells, metadata=from_dict(nb.metadata))
+
 
 def read(app, docname, source):
     "On `source-read`: the notebook as Sphinx is to see it."
     if Path(app.env.doc2path(docname)).suffix == ".ipynb":
         source[0] = json.dumps(bridged(json.loads(source[0]), docname, app.srcdir))
-    else: source[0] = markdown(source[0])
+    else:
+        source[0] = markdown(source[0])
 
 
 # ---- entries
 
+
 class Entry(SphinxDirective):
     "`{entry}`: reStructuredText inside a notebook (MyST's own `{eval-rst}` pads it with 10000 empty lines per cell before it)."
+
     has_content = True
 
     def run(self):
         document = make_document(self.env.doc2path(self.env.docname))
-        document.settings, document.reporter = self.state.document.settings, self.state.document.reporter
+        document.settings, document.reporter = (
+            self.state.document.settings,
+            self.state.document.reporter,
+        )
         MockRSTParser().parse("\n".join(self.content), document)
         return document.children
 
@@ -192,40 +342,66 @@ def rst(text):
     "A line of Markdown (maths in dollars, names in back-ticks) as reStructuredText."
     pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     quote = {"$": r"\ :math:`{}`\ ", "`": r"\ ``{}``\ "}
-    return "".join(quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"([\\*_|`])", r"\\\1", p) for i, p in enumerate(pieces))
+    return "".join(
+        quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"([\\*_|`])", r"\\\1", p)
+        for i, p in enumerate(pieces)
+    )
+
 
 def docstring(app, what, name, obj, options, lines):
     "On `autodoc-process-docstring`: Markdown to reStructuredText, and the docments as fields."
     lines[:] = [rst(line) for line in lines]
-    if what not in ("class", "exception", "function", "method"): return
-    if isclass(obj) and "__init__" not in vars(obj): return
+    if what not in ("class", "exception", "function", "method"):
+        return
+    if isclass(obj) and "__init__" not in vars(obj):
+        return
     said = {key: value.docment for key, value in docments(obj, full=True).items() if value.docment}
     back = said.pop("return", None)
     lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
-    if back and not isclass(obj): lines.append(f":returns: {rst(' '.join(back.split()))}")
+    if back and not isclass(obj):
+        lines.append(f":returns: {rst(' '.join(back.split()))}")
 
 
 def source(app, module):
     "On `viewcode-find-source`: the text of a module and where its names are, methods written outside their class included."
-    if not module.startswith("lsd_nb."): return None
+    if not module.startswith("lsd_nb."):
+        return None
     analyzer = ModuleAnalyzer.for_module(module)
     tags = dict(analyzer.find_tags())
     for cls in classes(module.removeprefix("lsd_nb.")):
-        for name, (where, _) in methods(cls).items(): tags.setdefault(f"{cls.__name__}.{name}", tags[where])
+        for name, (where, _) in methods(cls).items():
+            tags.setdefault(f"{cls.__name__}.{name}", tags[where])
     return analyzer.code, tags
 
 
 # ---- links
 
+
 def names(libdir):
     "Every way to write a public name that is clear → its full name."
     full = []
     for module in sorted(p.stem for p in Path(libdir).glob("[!_]*.py")):
-        full += [f"lsd_nb.{module}", *(f"lsd_nb.{module}.{name}" for name in module_of(module).__all__)]
-        full += [f"lsd_nb.{module}.{cls.__name__}.{name}" for cls in classes(module) for name in methods(cls)]
-    ends = [(".".join(name.split(".")[i:]), name) for name in full for i in range(name.count(".") + 1)]
-    often = Counter(short for short, _ in ends)     # `data` is a module and a function, `fit` alone says too little
-    return {short: name for short, name in ends if often[short] == 1 and ("." in short or name.count(".") < 3)}
+        full += [
+            f"lsd_nb.{module}",
+            *(f"lsd_nb.{module}.{name}" for name in module_of(module).__all__),
+        ]
+        full += [
+            f"lsd_nb.{module}.{cls.__name__}.{name}"
+            for cls in classes(module)
+            for name in methods(cls)
+        ]
+    ends = [
+        (".".join(name.split(".")[i:]), name) for name in full for i in range(name.count(".") + 1)
+    ]
+    often = Counter(
+        short for short, _ in ends
+    )  # `data` is a module and a function, `fit` alone says too little
+    return {
+        short: name
+        for short, name in ends
+        if often[short] == 1 and ("." in short or name.count(".") < 3)
+    }
+
 
 def link(app, doctree):
     "On `doctree-read`: a back-ticked name of the package becomes a link to its entry."
@@ -233,21 +409,33 @@ def link(app, doctree):
     for literal in list(doctree.findall(nodes.literal)):
         full = known.get(literal.astext().split("(")[0])
         up = literal.parent
-        while up and not isinstance(up, (nodes.title, nodes.reference, pending_xref)): up = up.parent
-        if not full or up: continue
-        ref = pending_xref("", refdomain="py", reftype="obj", reftarget=full, refexplicit=True, refdoc=app.env.docname)
+        while up and not isinstance(up, (nodes.title, nodes.reference, pending_xref)):
+            up = up.parent
+        if not full or up:
+            continue
+        ref = pending_xref(
+            "",
+            refdomain="py",
+            reftype="obj",
+            reftarget=full,
+            refexplicit=True,
+            refdoc=app.env.docname,
+        )
         literal.replace_self(ref)
         ref += literal
+
 
 def unlinked(app, env, node, content):
     "On `missing-reference`: a type of torch, or a private one, is no link and no fault."
     target = node["reftarget"]
-    if node.get("refdomain") == "py" and (not target.startswith("lsd_nb.") or "._" in target): return content
+    if node.get("refdomain") == "py" and (not target.startswith("lsd_nb.") or "._" in target):
+        return content
 
 
 def scripts(app, pagename, templatename, context, doctree):
     "On `html-page-context`: the playground's script, on its own page only."
-    if pagename == "playground": app.add_js_file("playground.js")
+    if pagename == "playground":
+        app.add_js_file("playground.js")
 
 
 def setup(app):

@@ -2,6 +2,7 @@
 
 sphinx-build -W -n --keep-going -c docs nbs _build/html
 """
+
 import sys
 from configparser import ConfigParser
 from importlib.util import find_spec
@@ -13,15 +14,22 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import bridge
 
 settings = ConfigParser(delimiters=["="])
-settings.read(HERE.parent/"settings.ini", encoding="utf-8")
+settings.read(HERE.parent / "settings.ini", encoding="utf-8")
 settings = settings["DEFAULT"]
 
 project, author, copyright = settings["title"], settings["author"], settings["copyright"]
 version = release = settings["version"]
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "sphinx.ext.mathjax", "sphinx_design",
-              "sphinx_copybutton", "bridge"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "sphinx.ext.mathjax",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "bridge",
+]
 exclude_patterns = [".*", "_*", "**/.ipynb_checkpoints"]
-bridge_names = bridge.names(HERE.parent/"lsd_nb")
+bridge_names = bridge.names(HERE.parent / "lsd_nb")
 
 nb_execution_mode = "off"
 nb_merge_streams = True
@@ -43,11 +51,23 @@ viewcode_line_numbers = True
 modindex_common_prefix = ["lsd_nb."]
 
 mathjax_path = "tex-svg.js"
-html_static_path = [str(HERE/"site.css"), str(Path(find_spec("sphinx-mathjax-offline").origin).parent/"static"/"mathjax"/mathjax_path)]
-html_static_path += [str(HERE/"playground.js"), *bridge.plotly_script()]
-html_extra_path = [str(HERE.parent/"_build"/"extra")] if (HERE.parent/"_build"/"extra"/"playground"/"state.json").exists() else []   # see playground.py
+html_static_path = [
+    str(HERE / "site.css"),
+    str(
+        Path(find_spec("sphinx-mathjax-offline").origin).parent
+        / "static"
+        / "mathjax"
+        / mathjax_path
+    ),
+]
+html_static_path += [str(HERE / "playground.js"), *bridge.plotly_script()]
+html_extra_path = (
+    [str(HERE.parent / "_build" / "extra")]
+    if (HERE.parent / "_build" / "extra" / "playground" / "state.json").exists()
+    else []
+)  # see playground.py
 html_css_files = ["site.css"]
-html_favicon = str(HERE/"favicon.svg")
+html_favicon = str(HERE / "favicon.svg")
 html_theme = "furo"
 html_title = project
 html_sourcelink_suffix = ""

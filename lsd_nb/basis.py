@@ -11,96 +11,111 @@ import warnings
 
 import numpy as np
 import torch
-from torch import Tensor
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
 
 from .core import LSDError, load_tensors, save_tensors
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #70cc43db
 def as_latents(
-    z,                   # latents (N, M) or one latent (M,): tensor, array or nested list of finite numbers
-    m: int|None = None,  # the M that is expected, ≥ 1; any if not given
+    z,  # latents (N, M) or one latent (M,): tensor, array or nested list of finite numbers
+    m: int | None = None,  # the M that is expected, ≥ 1; any if not given
     what: str = "latents",  # what to call them in an error
-) -> Tensor:             # the same latents as a floating-point tensor, on the device they were on
+) -> Tensor:  # the same latents as a floating-point tensor, on the device they were on
     "Check latents and view them as a tensor; `LSDError` when they can't be."
-    t = z.detach() if isinstance(z, Tensor) else torch.from_numpy(np.require(np.asarray(z), requirements=["C", "W"]))
+    t = (
+        z.detach()
+        if isinstance(z, Tensor)
+        else torch.from_numpy(np.require(np.asarray(z), requirements=["C", "W"]))
+    )
     t = t if t.is_floating_point() else t.to(torch.get_default_dtype())
     if t.ndim not in (1, 2):
-        raise LSDError(f"{what} must have shape (N, M) or (M,), got {tuple(t.shape)}: flatten each latent to M numbers")
+        raise LSDError(
+            f"{what} must have shape (N, M) or (M,), got {tuple(t.shape)}: flatten each latent to M numbers"
+        )
     if m is not None and t.shape[-1] != m:
-        raise LSDError(f"{what} have {t.shape[-1]} features, but {m} are expected: use latents of the same generator")
+        raise LSDError(
+            f"{what} have {t.shape[-1]} features, but {m} are expected: use latents of the same generator"
+        )
     if not torch.isfinite(t.sum()) and not torch.isfinite(t).all():
-        raise LSDError(f"{what} contain NaN or infinity: expected finite numbers, remove these rows")
+        raise LSDError(
+            f"{what} contain NaN or infinity: expected finite numbers, remove these rows"
+        )
     return t
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #81fec6e7
 def _like(
     t: Tensor,  # any result
-    given,      # what the user passed in
-):              # a tensor if the user gave a tensor, a NumPy array otherwise
+    given,  # what the user passed in
+):  # a tensor if the user gave a tensor, a NumPy array otherwise
     "Answer in the kind of array the user gave."
     return t if isinstance(given, Tensor) else t.cpu().numpy()
 
+
 def _unit(
     rows: Tensor,  # (K, M), any real numbers
-) -> Tensor:       # (K, M), float64 on the CPU, rows of norm 1 (a zero row stays zero)
+) -> Tensor:  # (K, M), float64 on the CPU, rows of norm 1 (a zero row stays zero)
     "Rows at norm 1 in double precision."
     rows = rows.cpu().double()
     return rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #287b4c73
 def gram_schmidt(
-    means: Tensor,    # (K, M) linearly independent rows, K ≤ M
+    means: Tensor,  # (K, M) linearly independent rows, K ≤ M
     passes: int = 1,  # how often components are removed, 1 (the paper's) or 2 (re-orthogonalised)
-) -> Tensor:          # (K, M) orthogonal rows of norm √M, float64
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Classical Gram–Schmidt, equations (4)–(7)."
     xi = torch.zeros_like(_unit(means))
     for k, v in enumerate(_unit(means)):
-        for _ in range(passes): v = v - (xi[:k] @ v) @ xi[:k]
+        for _ in range(passes):
+            v = v - (xi[:k] @ v) @ xi[:k]
         xi[k] = v / v.norm()
     return xi * means.shape[1] ** 0.5
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5b10fefd
 def modified_gram_schmidt(
-    means: Tensor,    # (K, M) linearly independent rows, K ≤ M
-    passes: int = 1,  # how often the whole procedure runs, 1 (the authors' code) or 2 (re-orthogonalised)
-) -> Tensor:          # (K, M) orthogonal rows of norm √M, float64
+    means: Tensor,  # (K, M) linearly independent rows, K ≤ M
+    # how often the whole procedure runs, 1 (the authors' code) or 2 (re-orthogonalised)
+    passes: int = 1,
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Modified Gram–Schmidt: each result is removed from all later vectors at once."
     xi = _unit(means)
     for _ in range(passes):
         for k in range(len(xi)):
             xi[k] /= xi[k].norm()
-            xi[k + 1:] -= torch.outer(xi[k + 1:] @ xi[k], xi[k])
+            xi[k + 1 :] -= torch.outer(xi[k + 1 :] @ xi[k], xi[k])
     return xi * means.shape[1] ** 0.5
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #b73f41ae
 def lowdin(
-    means: Tensor,               # (K, M) linearly independent rows, K ≤ M
-    weights: Tensor|None = None, # (K,) positive: how much each vector's direction counts; all 1 if not given
-) -> Tensor:                     # (K, M) orthogonal rows of norm √M, float64
+    means: Tensor,  # (K, M) linearly independent rows, K ≤ M
+    # (K,) positive: how much each vector's direction counts; all 1 if not given
+    weights: Tensor | None = None,
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Löwdin's (weighted) symmetric orthogonalisation: the polar factor of diag(w)·η̂, by one SVD."
     rows = _unit(means)
-    if weights is not None: rows = rows * torch.as_tensor(weights, dtype=rows.dtype)[:, None]
+    if weights is not None:
+        rows = rows * torch.as_tensor(weights, dtype=rows.dtype)[:, None]
     u, _, vh = torch.linalg.svd(rows, full_matrices=False)
     return u @ vh * means.shape[1] ** 0.5
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5b75f013
 def orthonormal_complement(
     vectors: Tensor,  # (K, M) orthogonal rows, K ≤ M
-) -> Tensor:          # (M - K, M) orthogonal rows of norm √M that are orthogonal to `vectors`, float64
+) -> Tensor:  # (M - K, M) orthogonal rows of norm √M that are orthogonal to `vectors`, float64
     "Vectors that complete orthogonal rows to a basis of the whole space."
     k, m = vectors.shape
-    return torch.linalg.qr(_unit(vectors).T, mode="complete").Q[:, k:].T * m ** 0.5
+    return torch.linalg.qr(_unit(vectors).T, mode="complete").Q[:, k:].T * m**0.5
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #58e04661
 def _lowdin_setwise(
     means: Tensor,  # (K, M) linearly independent rows
     first: Tensor,  # (K,) boolean: which rows belong to set 1
-) -> Tensor:        # (K, M) orthogonal rows of norm √M, float64
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Löwdin inside set 1, then Löwdin of the other sets inside its complement."
     xi, rows = torch.zeros_like(_unit(means)), _unit(means)
     xi[first] = lowdin(rows[first])
@@ -112,96 +127,127 @@ def _lowdin_setwise(
 # %% ../nbs/06_quasi_eigenvectors.ipynb #d51a1770
 def _independent(
     means: Tensor,  # (K, M), any real numbers
-) -> Tensor:        # (K,) boolean: True where a row is no combination of the True rows before it
+) -> Tensor:  # (K,) boolean: True where a row is no combination of the True rows before it
     "Which means add a direction of their own."
     tol = max(1e-10, 10 * torch.finfo(means.dtype).eps)
     rows, basis, kept = _unit(means), torch.zeros_like(_unit(means)), []
     for row in rows:
         v = row
-        for _ in range(2): v = v - (basis @ v) @ basis
+        for _ in range(2):
+            v = v - (basis @ v) @ basis
         kept.append(bool(v.norm() > tol))
-        if kept[-1]: basis[sum(kept) - 1] = v / v.norm()
+        if kept[-1]:
+            basis[sum(kept) - 1] = v / v.norm()
     return torch.tensor(kept, dtype=torch.bool)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #9ee83876
 def _name(
-    k: int,       # which vector, from 0
+    k: int,  # which vector, from 0
     labels=None,  # (K,) label of each vector
-    sets=None,    # (K,) set of each vector
-) -> str:         # for example "label 3, set 2"
+    sets=None,  # (K,) set of each vector
+) -> str:  # for example "label 3, set 2"
     "What to call a vector in a message or a column heading."
     parts = [f"{n} {v[k]}" for n, v in (("label", labels), ("set", sets)) if v is not None]
     return ", ".join(parts) or f"vector {k}"
 
+
 def _names(bad: Tensor, labels=None, sets=None) -> str:
     "At most four of the vectors marked in `bad` (K,), by name."
     which = bad.nonzero().flatten().tolist()
-    return "; ".join(_name(k, labels, sets) for k in which[:4]) + (f"; and {len(which) - 4} more" if len(which) > 4 else "")
+    return "; ".join(_name(k, labels, sets) for k in which[:4]) + (
+        f"; and {len(which) - 4} more" if len(which) > 4 else ""
+    )
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #7dc0dbc0
 def _check_means(means, labels, sets):
     "Refuse means (K, M) that span fewer than K directions, and say which they are."
     k, m = means.shape
-    if k > m: raise LSDError(f"{k} means can't be independent with n_features = {m}: use at most {m} label-set pairs (l·n ≤ M)")
+    if k > m:
+        raise LSDError(
+            f"{k} means can't be independent with n_features = {m}: use at most {m} label-set pairs (l·n ≤ M)"
+        )
     bad = ~_independent(means)
     if bad.any():
-        raise LSDError(f"the means are rank-deficient: {_names(bad, labels, sets)} (zero, or a combination of means before it); "
-                       "use more latents per label, fewer sets, or drop it")
+        raise LSDError(
+            f"the means are rank-deficient: {_names(bad, labels, sets)} (zero, or a combination of means before it); "
+            "use more latents per label, fewer sets, or drop it"
+        )
+
 
 def _qr(means):
     "Householder QR of the means (K, M); signs so that each result has a positive product with its mean."
     q, r = torch.linalg.qr(_unit(means).T)
-    return (q * torch.where(r.diagonal() < 0, -1., 1.)).T * means.shape[1] ** 0.5
+    return (q * torch.where(r.diagonal() < 0, -1.0, 1.0)).T * means.shape[1] ** 0.5
+
 
 def _lowdin_family(means, sets, w):
     "Löwdin with weight `w` on the first set: 1 symmetric, infinity set-wise."
-    if w == 1: return lowdin(means)
-    if sets is None: raise LSDError(f"set_weight={w} needs `sets`: say which set each mean belongs to")
+    if w == 1:
+        return lowdin(means)
+    if sets is None:
+        raise LSDError(f"set_weight={w} needs `sets`: say which set each mean belongs to")
     first = sets == sets.min()
-    return _lowdin_setwise(means, first) if w == float("inf") else lowdin(means, torch.where(first, float(w), 1.))
+    return (
+        _lowdin_setwise(means, first)
+        if w == float("inf")
+        else lowdin(means, torch.where(first, float(w), 1.0))
+    )
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #2dde0dc5
 def orthogonalise(
-    means,                         # (K, M) linearly independent rows, K ≤ M, of any norm; tensor or array
+    means,  # (K, M) linearly independent rows, K ≤ M, of any norm; tensor or array
     method: str = "gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-    sets=None,                     # (K,) integers: the set of each mean; the smallest is set 1
-    set_weight: float = 1.0,       # "lowdin" only: weight of set 1, > 0; 1 is symmetric, infinity set-wise
-    labels=None,                   # (K,) label of each mean, to name it in errors
-):                                 # (K, M) orthogonal rows of norm √M, float64, in the order of `means`
+    sets=None,  # (K,) integers: the set of each mean; the smallest is set 1
+    # "lowdin" only: weight of set 1, > 0; 1 is symmetric, infinity set-wise
+    set_weight: float = 1.0,
+    labels=None,  # (K,) label of each mean, to name it in errors
+):  # (K, M) orthogonal rows of norm √M, float64, in the order of `means`
     "Quasi-eigenvectors of the means, step 6, equations (4)–(8)."
     t = as_latents(means, what="means")
-    if t.ndim != 2 or not t.numel(): raise LSDError(f"means must be (K, M) with K, M ≥ 1, got shape {tuple(t.shape)}")
+    if t.ndim != 2 or not t.numel():
+        raise LSDError(f"means must be (K, M) with K, M ≥ 1, got shape {tuple(t.shape)}")
     for name, v in (("labels", labels), ("sets", sets)):
-        if v is not None and len(v) != len(t): raise LSDError(f"{len(v)} {name} for {len(t)} means: give one per mean")
-    if not set_weight > 0: raise LSDError(f"set_weight must be a positive number or infinity, got {set_weight}")
-    if set_weight != 1 and method != "lowdin": raise LSDError(f"set_weight is for method='lowdin', not {method!r}: leave it at 1")
+        if v is not None and len(v) != len(t):
+            raise LSDError(f"{len(v)} {name} for {len(t)} means: give one per mean")
+    if not set_weight > 0:
+        raise LSDError(f"set_weight must be a positive number or infinity, got {set_weight}")
+    if set_weight != 1 and method != "lowdin":
+        raise LSDError(f"set_weight is for method='lowdin', not {method!r}: leave it at 1")
     sets = None if sets is None else torch.as_tensor(sets).cpu()
-    methods = {"gram_schmidt": lambda: gram_schmidt(t, 2), "modified_gram_schmidt": lambda: modified_gram_schmidt(t, 2),
-               "qr": lambda: _qr(t), "lowdin": lambda: _lowdin_family(t, sets, set_weight)}
-    if method not in methods: raise LSDError(f"unknown method {method!r}: expected one of {', '.join(methods)}")
+    methods = {
+        "gram_schmidt": lambda: gram_schmidt(t, 2),
+        "modified_gram_schmidt": lambda: modified_gram_schmidt(t, 2),
+        "qr": lambda: _qr(t),
+        "lowdin": lambda: _lowdin_family(t, sets, set_weight),
+    }
+    if method not in methods:
+        raise LSDError(f"unknown method {method!r}: expected one of {', '.join(methods)}")
     _check_means(t, labels, sets)
     return _like(methods[method](), means)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #65fcf6b5
 def amplitudes(
-    z,        # latents (N, M) or (M,), any finite numbers; tensor or array
+    z,  # latents (N, M) or (M,), any finite numbers; tensor or array
     vectors,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
-):            # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
+):  # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
     "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
     return _like(_project(as_latents(z, vectors.shape[1]), vectors), z)
+
 
 def _project(t, vectors):
     "Amplitudes of latents (N, M) that are checked already."
     a = (torch.as_tensor(vectors).T / vectors.shape[1]).to(t.dtype).to(t.device)
     if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(t.numpy() @ a.numpy())  # NumPy puts a large result in huge pages, PyTorch does not: 1.7 × faster
+        return torch.from_numpy(
+            t.numpy() @ a.numpy()
+        )  # NumPy puts a large result in huge pages, PyTorch does not: 1.7 × faster
     return t @ a
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #f3536c14
 def synthesise(
-    c,        # amplitudes (N, K) or (K,), any finite numbers; tensor or array
+    c,  # amplitudes (N, K) or (K,), any finite numbers; tensor or array
     vectors,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
-):            # latents (N, M) or (M,), in the kind, type and device of `c`
+):  # latents (N, M) or (M,), in the kind, type and device of `c`
     "The latent with these amplitudes, $|z⟩ = Σ_k c_k|ξ_k⟩$, equation (9)."
     t = as_latents(c, len(vectors), "amplitudes")
     return _like(t @ torch.as_tensor(vectors).to(t.dtype).to(t.device), c)
@@ -209,6 +255,7 @@ def synthesise(
 # %% ../nbs/06_quasi_eigenvectors.ipynb #7cea43a3
 class _Reader(ClassifierMixin, TransformerMixin, BaseEstimator):
     "What a basis does with latents once it has vectors."
+
     def __sklearn_tags__(self):
         "Tags for scikit-learn: a poor score is to be expected on data whose class means point in opposite directions."
         tags = super().__sklearn_tags__()
@@ -220,22 +267,27 @@ class _Reader(ClassifierMixin, TransformerMixin, BaseEstimator):
         "Latents (N, M) as a checked tensor."
         check_is_fitted(self)
         if not isinstance(Z, Tensor):
-            Z = validate_data(self, Z, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False)
+            Z = validate_data(
+                self, Z, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False
+            )
         z = as_latents(Z, self.n_features_in_)
-        if z.ndim != 2: raise LSDError(f"expected latents (N, M), got shape {tuple(z.shape)}. Reshape your data: z[None] for one latent")
+        if z.ndim != 2:
+            raise LSDError(
+                f"expected latents (N, M), got shape {tuple(z.shape)}. Reshape your data: z[None] for one latent"
+            )
         return z
 
     def transform(
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
-    ):      # amplitudes (N, M), dimensionless, in the kind of `Z`
+    ):  # amplitudes (N, M), dimensionless, in the kind of `Z`
         "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
         return _like(_project(self._latents(Z), self.vectors_), Z)
 
     def inverse_transform(
         self,
         c,  # amplitudes (N, M), any finite numbers; tensor or array
-    ):      # latents (N, M), in the kind of `c`
+    ):  # latents (N, M), in the kind of `c`
         "Latents with these amplitudes, equation (9)."
         check_is_fitted(self)
         return synthesise(c, self.vectors_)
@@ -243,11 +295,18 @@ class _Reader(ClassifierMixin, TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features=None):
         "One name per amplitude, (M,) strings: its label and set."
         check_is_fitted(self)
-        return np.array([_name(k, self.labels_, self.sets_) if s >= 0 else f"complement {k}" for k, s in enumerate(self.sets_)], object)
+        return np.array(
+            [
+                _name(k, self.labels_, self.sets_) if s >= 0 else f"complement {k}"
+                for k, s in enumerate(self.sets_)
+            ],
+            object,
+        )
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5ab1e5f0
 class _Labels(_Reader):
     "Which vector belongs to which label."
+
     @property
     def first_set(self):
         "Which vectors are quasi-eigenvectors of set 1: a boolean array (M,)."
@@ -256,15 +315,17 @@ class _Labels(_Reader):
     def index_of(
         self,
         label,  # one of `classes_`
-    ) -> int:   # in [0, M)
+    ) -> int:  # in [0, M)
         "Row of a label's vector of set 1; `LSDError` for a label that has none."
         found = np.flatnonzero((np.asarray(self.labels_) == label) & self.first_set)
-        if not len(found): raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
+        if not len(found):
+            raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
         return int(found[0])
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #94b88728
 class _Classifier(_Labels):
     "The classifying half: the label of the largest amplitude."
+
     def _labelled(self, Z):
         "|c| of the labelled vectors (N, K), and the class number of each, (K,)."
         c = _project(self._latents(Z), self.vectors_).abs()
@@ -274,12 +335,14 @@ class _Classifier(_Labels):
     def _scores(self, Z):
         "Largest |c| per class (N, n_classes), ≥ 0; 0 for a class without a vector."
         c, codes = self._labelled(Z)
-        return c.new_zeros(len(c), len(self.classes_)).scatter_reduce(1, codes.expand_as(c), c, "amax")
+        return c.new_zeros(len(c), len(self.classes_)).scatter_reduce(
+            1, codes.expand_as(c), c, "amax"
+        )
 
     def predict(
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
-    ):      # labels (N,), values from `classes_`
+    ):  # labels (N,), values from `classes_`
         "The label of the vector with the largest |c|."
         best = self._scores(Z).argmax(1)
         return _labels_like(self.classes_[best.cpu().numpy()], Z)
@@ -287,7 +350,7 @@ class _Classifier(_Labels):
     def decision_function(
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
-    ):      # (N, n_classes), ≥ 0; with two classes (N,), the second minus the first
+    ):  # (N, n_classes), ≥ 0; with two classes (N,), the second minus the first
         "Largest |c| per label."
         s = self._scores(Z)
         return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, Z)
@@ -295,25 +358,32 @@ class _Classifier(_Labels):
     def predict_proba(
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
-    ):      # (N, n_classes), in [0, 1], rows sum to 1
+    ):  # (N, n_classes), in [0, 1], rows sum to 1
         "Softmax of the largest |c| per label over `temperature`."
-        if not self.temperature > 0: raise LSDError(f"temperature must be a positive number, got {self.temperature}")
+        if not self.temperature > 0:
+            raise LSDError(f"temperature must be a positive number, got {self.temperature}")
         return _like((self._scores(Z) / self.temperature).softmax(1), Z)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #1a417667
 def _labels_like(
-    y,      # labels (N,), array
+    y,  # labels (N,), array
     given,  # what the user passed in
-):          # a tensor on the user's device if the user gave a tensor and the labels are numbers; else the array
+):  # a tensor on the user's device if the user gave a tensor and the labels are numbers; else the array
     "Labels in the kind of array the user gave; strings stay NumPy."
-    return torch.as_tensor(y, device=given.device) if isinstance(given, Tensor) and y.dtype.kind in "biuf" else y
+    return (
+        torch.as_tensor(y, device=given.device)
+        if isinstance(given, Tensor) and y.dtype.kind in "biuf"
+        else y
+    )
+
 
 class _Ranker(_Classifier):
     "Where the right label stands among the amplitudes."
+
     def top_vector(
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
-    ):      # indices into `vectors_` (N,), in [0, M)
+    ):  # indices into `vectors_` (N,), in [0, M)
         "Which labelled vector has the largest |c|."
         c, _ = self._labelled(Z)
         index = torch.as_tensor(self._codes, device=c.device).ge(0).nonzero().flatten()
@@ -323,146 +393,214 @@ class _Ranker(_Classifier):
         self,
         Z,  # latents (N, M), any finite numbers; tensor or array
         y,  # true labels (N,), values from `classes_`
-    ):      # ranks (N,), integers from 1: 1 where `predict` is right
+    ):  # ranks (N,), integers from 1: 1 where `predict` is right
         "Position, by decreasing |c| of the labelled vectors, of the first one whose label is `y`."
         c, codes = self._labelled(Z)
         has = np.isin(np.arange(len(self.classes_)), codes.cpu().numpy())
         y = _numpy(y)
         known = np.isin(y, self.classes_[has])
         if len(y) != len(c) or not known.all():
-            raise LSDError(f"label_rank needs one label of the basis per latent: got {len(y)} labels for {len(c)} latents, unknown {list(y[~known][:3])}")
+            raise LSDError(
+                f"label_rank needs one label of the basis per latent: got {len(y)} labels for {len(c)} latents, unknown {list(y[~known][:3])}"
+            )
         own = torch.as_tensor(np.searchsorted(self.classes_, y), device=c.device)
         best = c.masked_fill(codes != own[:, None], -1).amax(1, keepdim=True)
         return _like(1 + (c > best).sum(1), Z)
 
     def score(
         self,
-        Z,                   # latents (N, M), any finite numbers; tensor or array
-        y,                   # true labels (N,)
+        Z,  # latents (N, M), any finite numbers; tensor or array
+        y,  # true labels (N,)
         sample_weight=None,  # (N,) weights, ≥ 0
-    ) -> float:              # accuracy in [0, 1]
+    ) -> float:  # accuracy in [0, 1]
         "Share of latents whose predicted label is right."
         return accuracy_score(_numpy(y), _numpy(self.predict(Z)), sample_weight=sample_weight)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #4b7b533c
 class _Storage(_Ranker):
     "The fitted attributes, in memory and in a file."
+
     def _store(self, vectors, means, codes, sets, classes, given):
         "Set the fitted attributes, in the kind of array of `given`."
         labels = np.append(classes, "" if classes.dtype.kind in "OUS" else -1)[codes]
         cpu = torch.empty(0) if isinstance(given, Tensor) else given
-        self.vectors_, self.means_, self.sets_ = _like(vectors, given), _like(means, given), _labels_like(sets, cpu)
-        self.labels_, self.classes_, self._codes, self.n_features_in_ = _labels_like(labels, cpu), classes, codes, vectors.shape[1]
+        self.vectors_, self.means_, self.sets_ = (
+            _like(vectors, given),
+            _like(means, given),
+            _labels_like(sets, cpu),
+        )
+        self.labels_, self.classes_, self._codes, self.n_features_in_ = (
+            _labels_like(labels, cpu),
+            classes,
+            codes,
+            vectors.shape[1],
+        )
         return self
 
     def save(
         self,
         path,  # the file to write, by convention *.safetensors
-    ):         # `path`
+    ):  # `path`
         "Write the fitted basis to one file."
         check_is_fitted(self)
         params = self.get_params()
-        if not isinstance(params["random_state"], int): params["random_state"] = None
+        if not isinstance(params["random_state"], int):
+            params["random_state"] = None
         tensors = dict(vectors=self.vectors_, means=self.means_, codes=self._codes, sets=self.sets_)
         kind = "str" if self.classes_.dtype.kind == "O" else self.classes_.dtype.str
-        return save_tensors(path, {k: torch.as_tensor(v) for k, v in tensors.items()},
-                            {"kind": "LatentBasis", "params": params, "classes": self.classes_.tolist(),
-                             "classes_dtype": kind, "torch": isinstance(self.vectors_, Tensor)})
+        return save_tensors(
+            path,
+            {k: torch.as_tensor(v) for k, v in tensors.items()},
+            {
+                "kind": "LatentBasis",
+                "params": params,
+                "classes": self.classes_.tolist(),
+                "classes_dtype": kind,
+                "torch": isinstance(self.vectors_, Tensor),
+            },
+        )
 
     @classmethod
     def load(
         cls,
         path,  # a file written by `save`
-    ):         # the basis as it was saved
+    ):  # the basis as it was saved
         "Read a basis; `LSDError` when the file is missing, damaged or something else."
         t, meta = load_tensors(path)
-        if meta.get("kind") != "LatentBasis": raise LSDError(f"{path} holds no LatentBasis: expected a file written by LatentBasis.save")
+        if meta.get("kind") != "LatentBasis":
+            raise LSDError(
+                f"{path} holds no LatentBasis: expected a file written by LatentBasis.save"
+            )
         given = t["vectors"] if meta["torch"] else t["vectors"].numpy()
         classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
-        return cls(**meta["params"])._store(t["vectors"], t["means"], t["codes"].numpy(), t["sets"].numpy(), classes, given)
+        return cls(**meta["params"])._store(
+            t["vectors"], t["means"], t["codes"].numpy(), t["sets"].numpy(), classes, given
+        )
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #8d2c217f
 def _numpy(x):
     "Anything array-like as a NumPy array."
     return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
+
 def _deal(codes, n_sets, random_state):
     "Deal the latents of each class (codes (N,)) at random into sets 1..n_sets."
     rng, sets = check_random_state(random_state), np.ones(len(codes), int)
-    if n_sets < 1: raise LSDError(f"n_sets must be at least 1, got {n_sets}")
+    if n_sets < 1:
+        raise LSDError(f"n_sets must be at least 1, got {n_sets}")
     for k in np.unique(codes):
         mine = rng.permutation(np.flatnonzero(codes == k))
-        if len(mine) < n_sets: raise LSDError(f"class number {k} has {len(mine)} latents for n_sets={n_sets}: give at least one per set")
+        if len(mine) < n_sets:
+            raise LSDError(
+                f"class number {k} has {len(mine)} latents for n_sets={n_sets}: give at least one per set"
+            )
         sets[mine] = 1 + np.arange(len(mine)) % n_sets
     return sets
+
 
 def _set_means(z, codes, sets):
     "Means (K, M) of latents (N, M) per set and class, with the codes (K,) and sets (K,) they belong to, set by set."
     pairs, where = np.unique(np.stack([sets, codes], 1), axis=0, return_inverse=True)
     where = torch.as_tensor(where.reshape(-1))
-    total = torch.zeros(len(pairs), z.shape[1], dtype=torch.float64).index_add_(0, where, z.double())
+    total = torch.zeros(len(pairs), z.shape[1], dtype=torch.float64).index_add_(
+        0, where, z.double()
+    )
     return (total / torch.bincount(where)[:, None]).to(z.dtype), pairs[:, 1], pairs[:, 0]
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #3e930e5d
 class _Builder(_Storage):
     "From means to a basis."
+
     def _build(self, means, codes, sets, classes, given):
         "Orthogonalise means (K, M), complete them to M vectors, and store everything in the kind of `given`."
         if self.rank_deficient not in ("raise", "complete"):
-            raise LSDError(f"rank_deficient must be 'raise' or 'complete', got {self.rank_deficient!r}")
+            raise LSDError(
+                f"rank_deficient must be 'raise' or 'complete', got {self.rank_deficient!r}"
+            )
         kept, m = torch.ones(len(means), dtype=torch.bool), means.shape[1]
         if self.rank_deficient == "complete" and not (kept := _independent(means)).all():
-            warnings.warn(f"left out as combinations of the other means: {_names(~kept, classes[codes], sets)}")
-        if not kept.any(): raise LSDError("all class means are zero: no direction can be given a label, use other latents")
+            warnings.warn(
+                f"left out as combinations of the other means: {_names(~kept, classes[codes], sets)}"
+            )
+        if not kept.any():
+            raise LSDError(
+                "all class means are zero: no direction can be given a label, use other latents"
+            )
         codes, sets = codes[kept.numpy()], sets[kept.numpy()]
         xi = orthogonalise(means[kept], self.method, sets, self.set_weight, classes[codes])
         blank = np.full(m - len(xi), -1)
-        return self._store(torch.cat([xi, orthonormal_complement(xi)]), _unit(means) * m ** 0.5,
-                           np.concatenate([codes, blank]), np.concatenate([sets, blank]), classes, given)
+        return self._store(
+            torch.cat([xi, orthonormal_complement(xi)]),
+            _unit(means) * m**0.5,
+            np.concatenate([codes, blank]),
+            np.concatenate([sets, blank]),
+            classes,
+            given,
+        )
 
     @classmethod
     def from_means(
         cls,
-        means,      # mean latents (K, M), K ≤ M, of any norm; tensor or array
-        labels,     # (K,) label of each mean, integers or strings
-        sets=None,  # (K,) set of each mean, integers ≥ 1; if not given, the i-th mean of a label is set i
-        **params,   # parameters of `LatentBasis`: method, set_weight, …
-    ):              # a fitted basis
+        means,  # mean latents (K, M), K ≤ M, of any norm; tensor or array
+        labels,  # (K,) label of each mean, integers or strings
+        # (K,) set of each mean, integers ≥ 1; if not given, the i-th mean of a label is set i
+        sets=None,
+        **params,  # parameters of `LatentBasis`: method, set_weight, …
+    ):  # a fitted basis
         "A basis from means made elsewhere (steps 4 and 5); their order is the order of Gram–Schmidt."
         t, labels = as_latents(means, what="means").cpu(), _numpy(labels)
         if t.ndim != 2 or len(labels) != len(t):
-            raise LSDError(f"{len(labels)} labels for means of shape {tuple(t.shape)}: expected (K, M) means and K labels")
-        sets = np.array([(labels[:k + 1] == v).sum() for k, v in enumerate(labels)]) if sets is None else _numpy(sets)
-        if len(sets) != len(t): raise LSDError(f"{len(sets)} sets for {len(t)} means: give one per mean")
+            raise LSDError(
+                f"{len(labels)} labels for means of shape {tuple(t.shape)}: expected (K, M) means and K labels"
+            )
+        sets = (
+            np.array([(labels[: k + 1] == v).sum() for k, v in enumerate(labels)])
+            if sets is None
+            else _numpy(sets)
+        )
+        if len(sets) != len(t):
+            raise LSDError(f"{len(sets)} sets for {len(t)} means: give one per mean")
         classes, codes = np.unique(labels, return_inverse=True)
         return cls(**params)._build(t, codes, sets, classes, means)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #9e03b0ca
 class LatentBasis(_Builder):
     "A labelled orthogonal basis of a latent space: transformer, classifier and file in one."
+
     def __init__(
         self,
-        method="gram_schmidt",   # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-        set_weight=1.0,          # "lowdin" only: weight of set 1, > 0; 1 symmetric, infinity set-wise
-        n_sets=1,                # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
-        temperature=0.1,         # scale of `predict_proba` in units of amplitude, > 0
-        rank_deficient="raise",  # "raise", or "complete": leave dependent means out, with a warning
-        random_state=0,          # seed of the dealing
+        method="gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
+        set_weight=1.0,  # "lowdin" only: weight of set 1, > 0; 1 symmetric, infinity set-wise
+        n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
+        temperature=0.1,  # scale of `predict_proba` in units of amplitude, > 0
+        # "raise", or "complete": leave dependent means out, with a warning
+        rank_deficient="raise",
+        random_state=0,  # seed of the dealing
     ):
         self.method, self.set_weight, self.n_sets = method, set_weight, n_sets
-        self.temperature, self.rank_deficient, self.random_state = temperature, rank_deficient, random_state
+        self.temperature, self.rank_deficient, self.random_state = (
+            temperature,
+            rank_deficient,
+            random_state,
+        )
 
     def fit(
         self,
-        Z,          # latents (N, M), any finite numbers; tensor or array
-        y,          # labels (N,), integers or strings
+        Z,  # latents (N, M), any finite numbers; tensor or array
+        y,  # labels (N,), integers or strings
         sets=None,  # (N,) integers ≥ 1: the set of each latent; dealt at random if not given
-    ):              # this basis
+    ):  # this basis
         "Average the latents per label and set (step 5), then orthogonalise (step 6)."
-        X, target = validate_data(self, _numpy(Z) if isinstance(Z, Tensor) else Z, _numpy(y) if isinstance(y, Tensor) else y,
-                                  dtype=[np.float64, np.float32], ensure_all_finite=False)
+        X, target = validate_data(
+            self,
+            _numpy(Z) if isinstance(Z, Tensor) else Z,
+            _numpy(y) if isinstance(y, Tensor) else y,
+            dtype=[np.float64, np.float32],
+            ensure_all_finite=False,
+        )
         check_classification_targets(target)
         classes, codes = np.unique(target, return_inverse=True)
         sets = _deal(codes, self.n_sets, self.random_state) if sets is None else _numpy(sets)
-        if len(sets) != len(X): raise LSDError(f"{len(sets)} sets for {len(X)} latents: give one per latent")
+        if len(sets) != len(X):
+            raise LSDError(f"{len(sets)} sets for {len(X)} latents: give one per latent")
         return self._build(*_set_means(as_latents(X), codes, sets), classes, Z)

@@ -13,39 +13,52 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from .core import LSDError
 from .data import batches, load_dataset  # before torchmetrics, which imports torchvision
 from .training import Config, Run
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 # %% ../nbs/03_classifier.ipynb #7d448dab
 def classifier_step(
-    classifier: nn.Module,     # images (B, …) → logits (B, l)
-    optimiser,                 # of the classifier
-    x: Tensor,                 # images (B, …)
-    y: Tensor,                 # labels (B,), integers 0 … l-1
+    classifier: nn.Module,  # images (B, …) → logits (B, l)
+    optimiser,  # of the classifier
+    x: Tensor,  # images (B, …)
+    y: Tensor,  # labels (B,), integers 0 … l-1
     backward=Tensor.backward,  # how to go backward; Accelerate brings its own
-) -> dict[str,Tensor]:         # loss in nats, accuracy in [0, 1]
+) -> dict[str, Tensor]:  # loss in nats, accuracy in [0, 1]
     "One step on the cross-entropy, equation (2)."
     logits = classifier(x)
     loss = F.cross_entropy(logits, y)
-    optimiser.zero_grad(); backward(loss); optimiser.step()
+    optimiser.zero_grad()
+    backward(loss)
+    optimiser.step()
     return {"loss": loss, "accuracy": (logits.argmax(1) == y).float().mean()}
 
 # %% ../nbs/03_classifier.ipynb #91dd0bf1
 class Classifier(nn.Module):
     "Images (N, 1, 28, 28) in [-1, 1] → logits (N, l); the reference architecture at any width."
-    def __init__(self,
-        classes: int = 10,               # l, number of labels
-        widths: tuple = (16, 32, 32),    # channels of the three blocks
-        noise: float = .1,               # deviation of the noise added in training, on the [-1, 1] scale
+
+    def __init__(
+        self,
+        classes: int = 10,  # l, number of labels
+        widths: tuple = (16, 32, 32),  # channels of the three blocks
+        noise: float = 0.1,  # deviation of the noise added in training, on the [-1, 1] scale
     ):
         super().__init__()
-        if classes < 2 or len(widths) != 3: raise LSDError(f"{classes} classes and widths {widths}: expected ≥ 2 classes and three widths")
+        if classes < 2 or len(widths) != 3:
+            raise LSDError(
+                f"{classes} classes and widths {widths}: expected ≥ 2 classes and three widths"
+            )
         self.noise = noise
         channels = (1, *widths)
-        self.blocks = nn.Sequential(*[l for a, b in zip(channels, widths) for l in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))])
+        self.blocks = nn.Sequential(
+            *[
+                l
+                for a, b in zip(channels, widths)
+                for l in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+            ]
+        )
         self.head = nn.Linear(widths[-1] * 9, classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -54,29 +67,35 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         "Logits, (N, l)."
-        return self.head(self.features(x + self.noise * torch.randn_like(x) if self.training and self.noise else x))
+        return self.head(
+            self.features(
+                x + self.noise * torch.randn_like(x) if self.training and self.noise else x
+            )
+        )
 
 # %% ../nbs/03_classifier.ipynb #0baba752
 @dataclass(frozen=True)
 class ClassifierConfig(Config):
     "Hyper-parameters of step 2."
+
     step = "classifier"
     presets = {
-        "paper": dict(betas=(.5, .99), lr=3e-5, schedule="constant", batch_size=25, epochs=500),
+        "paper": dict(betas=(0.5, 0.99), lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "reference": dict(lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "small": {},
-        "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3)}
-    dataset: str = "mnist"          # a name or a folder, see `load_dataset`
-    train_images: int = 0           # use only the first so many training images; 0 for all
-    classes: int = 10               # l
-    widths: tuple = (16, 32, 32)    # channels of the three blocks
-    noise: float = .1               # deviation of the input noise in training, on the [-1, 1] scale
-    epochs: int = 12                # passes over the training images
-    batch_size: int = 128           # images per step, over all processes
-    lr: float = 4e-3                # learning rate; the peak under "onecycle"
-    betas: tuple = (.9, .999)       # Adam's decay rates
-    schedule: str = "onecycle"      # "onecycle" or "constant"
-    seed: int = 0                   # of initial weights, order of images and noise
+        "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
+    }
+    dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    train_images: int = 0  # use only the first so many training images; 0 for all
+    classes: int = 10  # l
+    widths: tuple = (16, 32, 32)  # channels of the three blocks
+    noise: float = 0.1  # deviation of the input noise in training, on the [-1, 1] scale
+    epochs: int = 12  # passes over the training images
+    batch_size: int = 128  # images per step, over all processes
+    lr: float = 4e-3  # learning rate; the peak under "onecycle"
+    betas: tuple = (0.9, 0.999)  # Adam's decay rates
+    schedule: str = "onecycle"  # "onecycle" or "constant"
+    seed: int = 0  # of initial weights, order of images and noise
 
     def network(self) -> Classifier:
         "An untrained classifier of this shape."
@@ -88,74 +107,121 @@ class ClassifierConfig(Config):
 
 # %% ../nbs/03_classifier.ipynb #1263a81b
 def accuracy(
-    classifier,              # any callable: images (N, …) → logits (N, l)
-    images: Tensor,          # (N, 1, 28, 28) in [-1, 1]
-    labels: Tensor,          # (N,)
+    classifier,  # any callable: images (N, …) → logits (N, l)
+    images: Tensor,  # (N, 1, 28, 28) in [-1, 1]
+    labels: Tensor,  # (N,)
     batch_size: int = 1000,  # images per call
-) -> float:                  # in percent
+) -> float:  # in percent
     "Share of images whose largest logit is their label."
     with torch.inference_mode():
-        return 100 * sum((classifier(x).argmax(1) == y).sum().item() for x, y in batches(images, labels, batch_size=batch_size)) / len(images)
+        return (
+            100
+            * sum(
+                (classifier(x).argmax(1) == y).sum().item()
+                for x, y in batches(images, labels, batch_size=batch_size)
+            )
+            / len(images)
+        )
 
 # %% ../nbs/03_classifier.ipynb #82384c83
 def schedule_for(
-    optimiser,        # an optimiser
-    name: str,        # "onecycle" or "constant"
-    lr: float,        # the peak, or the constant
-    steps: int,       # number of steps in the whole run
-):                    # a scheduler to step after each step of the optimiser
+    optimiser,  # an optimiser
+    name: str,  # "onecycle" or "constant"
+    lr: float,  # the peak, or the constant
+    steps: int,  # number of steps in the whole run
+):  # a scheduler to step after each step of the optimiser
     "Learning-rate schedule over a whole run."
-    if name == "onecycle": return OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=.25, cycle_momentum=False)
-    if name == "constant": return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.)
+    if name == "onecycle":
+        return OneCycleLR(
+            optimiser, lr, total_steps=steps + 1, pct_start=0.25, cycle_momentum=False
+        )
+    if name == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     raise LSDError(f"unknown schedule {name!r}: expected onecycle or constant")
 
 # %% ../nbs/03_classifier.ipynb #014e557a
 def train_classifier(
     config: ClassifierConfig,  # what to train
-    device: str = "auto",      # see `pick_device`
-    progress: bool = True,     # show bars
-    **run_options,             # `folder` and `every`, see `Run`
-):                             # path of the stored classifier
+    device: str = "auto",  # see `pick_device`
+    progress: bool = True,  # show bars
+    **run_options,  # `folder` and `every`, see `Run`
+):  # path of the stored classifier
     "Step 2: train the classifier; the validation accuracy is measured after each epoch."
     run = Run(config, device, progress=progress, **run_options)
     data = load_dataset(config.dataset, progress=run.progress)
-    images, labels = (t[:config.train_images or None].to(run.device) for t in data.train)
-    if labels.max() >= config.classes: raise LSDError(f"label {int(labels.max())} in {config.dataset}, but the classifier has {config.classes} classes: set `classes` to {int(labels.max()) + 1} or more")
+    images, labels = (t[: config.train_images or None].to(run.device) for t in data.train)
+    if labels.max() >= config.classes:
+        raise LSDError(
+            f"label {int(labels.max())} in {config.dataset}, but the classifier has {config.classes} classes: set `classes` to {int(labels.max()) + 1} or more"
+        )
     valid = [t.to(run.device) for t in data.valid]
     c = config.network()
     opt = torch.optim.Adam(c.parameters(), config.lr, betas=config.betas)
     learner, opt = run.prepare(c, opt)
-    schedule = schedule_for(opt, config.schedule, config.lr, config.epochs * (len(images) // config.batch_size))
+    schedule = schedule_for(
+        opt, config.schedule, config.lr, config.epochs * (len(images) // config.batch_size)
+    )
     run.track(classifier=c, optimiser=opt, schedule=schedule)
     for epoch in run.epochs(config.epochs):
-        for x, y in run.steps(batches(images, labels, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
+        for x, y in run.steps(
+            batches(
+                images,
+                labels,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                epoch=epoch,
+                start=run.step,
+                shard=run.shard,
+            )
+        ):
             run.add(**classifier_step(learner, opt, x, y, run.accelerator.backward))
             schedule.step()
     c = run.accelerator.unwrap_model(c, keep_fp32_wrapper=False).eval()
-    return run.finish(c, metrics={"valid_accuracy": accuracy(c, *valid), "test_accuracy": accuracy(c, *(t.to(run.device) for t in data.test))},
-                      parameters=sum(p.numel() for p in c.parameters()))
+    return run.finish(
+        c,
+        metrics={
+            "valid_accuracy": accuracy(c, *valid),
+            "test_accuracy": accuracy(c, *(t.to(run.device) for t in data.test)),
+        },
+        parameters=sum(p.numel() for p in c.parameters()),
+    )
 
 # %% ../nbs/03_classifier.ipynb #9bf9954f
 def generator_quality(
-    generator: nn.Module,     # latents (B, M) → images (B, 1, 28, 28)
-    classifier: Classifier,   # has `features`; its key names the measure
-    real: Tensor,             # real images (N, 1, 28, 28) in [-1, 1]
-    n: int = 10_000,          # generated images
-    seed: int = 0,            # of the latents
-) -> dict:                    # frechet (≥ 0), labels (shares that sum to 1), confidence and confident (> 0.9), in [0, 1]
+    generator: nn.Module,  # latents (B, M) → images (B, 1, 28, 28)
+    classifier: Classifier,  # has `features`; its key names the measure
+    real: Tensor,  # real images (N, 1, 28, 28) in [-1, 1]
+    n: int = 10_000,  # generated images
+    seed: int = 0,  # of the latents
+    # frechet (≥ 0), labels (shares that sum to 1), confidence and confident (> 0.9), in [0, 1]
+) -> dict:
     "Fréchet distance on the classifier's features (not comparable with Inception's FID), label shares, confidence."
     device = real.device
-    z = torch.randn(n, generator.latent_dim, generator=torch.Generator().manual_seed(seed)).to(device)
-    features = nn.Module(); features.forward = classifier.features; features.num_features = classifier.head.in_features
-    frechet = FrechetInceptionDistance(feature=features, sync_on_compute=False).to(device).set_dtype(torch.float64)
+    z = torch.randn(n, generator.latent_dim, generator=torch.Generator().manual_seed(seed)).to(
+        device
+    )
+    features = nn.Module()
+    features.forward = classifier.features
+    features.num_features = classifier.head.in_features
+    frechet = (
+        FrechetInceptionDistance(feature=features, sync_on_compute=False)
+        .to(device)
+        .set_dtype(torch.float64)
+    )
     logits = []
     with torch.inference_mode():
-        for x, in batches(real, batch_size=500): frechet.update(x, real=True)
-        for u, in batches(z, batch_size=500):
+        for (x,) in batches(real, batch_size=500):
+            frechet.update(x, real=True)
+        for (u,) in batches(z, batch_size=500):
             x = generator(u)
             frechet.update(x, real=False)
             logits.append(classifier(x))
     p = torch.cat(logits).softmax(1)
-    return {"frechet": frechet.compute().item(), "labels": (p.argmax(1).bincount(minlength=p.shape[1]) / n).tolist(),
-            "confidence": p.amax(1).mean().item(), "confident": (p.amax(1) > .9).float().mean().item(), "n": n,
-            "features": getattr(classifier, "record", {}).get("key", "not stored")}
+    return {
+        "frechet": frechet.compute().item(),
+        "labels": (p.argmax(1).bincount(minlength=p.shape[1]) / n).tolist(),
+        "confidence": p.amax(1).mean().item(),
+        "confident": (p.amax(1) > 0.9).float().mean().item(),
+        "n": n,
+        "features": getattr(classifier, "record", {}).get("key", "not stored"),
+    }

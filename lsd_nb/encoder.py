@@ -7,55 +7,64 @@ __all__ = ['kl_divergence', 'sample_latents', 'encoder_losses', 'mean_overlap', 
            'decode_accuracy']
 
 # %% ../nbs/04_encoder.ipynb #6600f180
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .classifier import ClassifierConfig, schedule_for
 from .core import LSDError
 from .data import add_gaussian, batches, load_dataset
+from .gan import GANConfig
 from .training import Config, Run, load_or_train
-from .gan import GANConfig, Generator
-from .classifier import Classifier, ClassifierConfig, schedule_for
 
 # %% ../nbs/04_encoder.ipynb #b8402b54
 def kl_divergence(
-    mu: Tensor,         # means (N, M)
+    mu: Tensor,  # means (N, M)
     log_sigma: Tensor,  # logarithms of the deviations (N, M)
-) -> Tensor:            # (N,), ≥ 0, in nats
+) -> Tensor:  # (N,), ≥ 0, in nats
     "Kullback–Leibler divergence of N(μ, σ²) from N(0, I), summed over the latent's coordinates."
-    return .5 * (mu**2 + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
+    return 0.5 * (mu**2 + (2 * log_sigma).exp() - 1 - 2 * log_sigma).sum(1)
 
 # %% ../nbs/04_encoder.ipynb #e3e77d22
 def sample_latents(
-    mu: Tensor,                              # means (N, M)
-    log_sigma: Tensor,                       # logarithms of the deviations (N, M)
-    generator: torch.Generator|None = None,  # source of the noise, on the latents' device
-) -> Tensor:                                 # latents (N, M)
+    mu: Tensor,  # means (N, M)
+    log_sigma: Tensor,  # logarithms of the deviations (N, M)
+    generator: torch.Generator | None = None,  # source of the noise, on the latents' device
+) -> Tensor:  # latents (N, M)
     "Draw $z = μ + σ ε$."
-    return mu + log_sigma.exp() * torch.randn(mu.shape, generator=generator, device=mu.device, dtype=mu.dtype)
+    return mu + log_sigma.exp() * torch.randn(
+        mu.shape, generator=generator, device=mu.device, dtype=mu.dtype
+    )
 
 # %% ../nbs/04_encoder.ipynb #486d3d3a
 def encoder_losses(
-    generator: nn.Module,   # latents (B, M) → images (B, 1, 28, 28); held fixed
+    generator: nn.Module,  # latents (B, M) → images (B, 1, 28, 28); held fixed
     classifier: nn.Module,  # images → logits (B, l); held fixed
-    x: Tensor,              # images to reproduce (B, 1, 28, 28) in [-1, 1]
-    y: Tensor,              # their labels (B,)
-    mu: Tensor,             # means (B, M)
-    log_sigma: Tensor,      # logarithms of the deviations (B, M)
-) -> dict[str,Tensor]:      # hinge, cross_entropy, kl_mean, kl_spread (each ≥ 0, per sample), accuracy of the decoded labels in [0, 1]
+    x: Tensor,  # images to reproduce (B, 1, 28, 28) in [-1, 1]
+    y: Tensor,  # their labels (B,)
+    mu: Tensor,  # means (B, M)
+    log_sigma: Tensor,  # logarithms of the deviations (B, M)
+    # hinge, cross_entropy, kl_mean, kl_spread (each ≥ 0, per sample), accuracy of the decoded
+    # labels in [0, 1]
+) -> dict[str, Tensor]:
     "The parts of the encoder's loss, not yet weighted, for one draw of the latent; the last two add up to the KL divergence."
     decoded = generator(sample_latents(mu, log_sigma))
     logits = classifier(decoded).float()
-    return {"hinge": F.relu(1 - x * decoded.float()).flatten(1).sum(1).mean(), "cross_entropy": F.cross_entropy(logits, y),
-            "kl_mean": .5 * mu.square().sum(1).mean(), "kl_spread": kl_divergence(0 * mu, log_sigma).mean(), "accuracy": (logits.argmax(1) == y).float().mean()}
+    return {
+        "hinge": F.relu(1 - x * decoded.float()).flatten(1).sum(1).mean(),
+        "cross_entropy": F.cross_entropy(logits, y),
+        "kl_mean": 0.5 * mu.square().sum(1).mean(),
+        "kl_spread": kl_divergence(0 * mu, log_sigma).mean(),
+        "accuracy": (logits.argmax(1) == y).float().mean(),
+    }
 
 # %% ../nbs/04_encoder.ipynb #4d7f2aef
 def mean_overlap(
-    mu: Tensor,      # means of codes (B, M)
-    y: Tensor,       # labels (B,), integers ≥ 0
-) -> Tensor:         # a scalar ≥ 0; 0 when the mean codes of the labels are orthogonal
+    mu: Tensor,  # means of codes (B, M)
+    y: Tensor,  # labels (B,), integers ≥ 0
+) -> Tensor:  # a scalar ≥ 0; 0 when the mean codes of the labels are orthogonal
     "Sum over other labels of the squared cosine between mean codes, averaged over the labels in the batch."
     members = F.one_hot(y).to(mu.dtype)
     members = members[:, members.any(0)]
@@ -65,20 +74,35 @@ def mean_overlap(
 # %% ../nbs/04_encoder.ipynb #d62f08e5
 class Encoder(nn.Module):
     "Images (N, 1, 28, 28) in [-1, 1] → mean and log-deviation, each (N, M); the reference architecture at any width."
-    def __init__(self,
-        latent_dim: int = 100,     # M, dimensions of the latent space
-        width: int = 64,           # channels of the first feature maps
+
+    def __init__(
+        self,
+        latent_dim: int = 100,  # M, dimensions of the latent space
+        width: int = 64,  # channels of the first feature maps
         heads: str = "reference",  # "reference" (batch norm and leaky ReLU at the end) or "linear"
     ):
         super().__init__()
-        if latent_dim < 1 or width < 1: raise LSDError(f"latent_dim is {latent_dim}, width {width}: expected both ≥ 1")
-        if heads not in ("reference", "linear"): raise LSDError(f"unknown heads {heads!r}: expected reference or linear")
-        def block(conv, a, b, stride): return conv(a, b, 4, stride, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(.2)
+        if latent_dim < 1 or width < 1:
+            raise LSDError(f"latent_dim is {latent_dim}, width {width}: expected both ≥ 1")
+        if heads not in ("reference", "linear"):
+            raise LSDError(f"unknown heads {heads!r}: expected reference or linear")
+
+        def block(conv, a, b, stride):
+            return conv(a, b, 4, stride, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)
+
         def head():
             layers = [nn.Flatten(), nn.Linear(2 * width * 49, latent_dim)]
-            return nn.Sequential(*layers, *([nn.BatchNorm1d(latent_dim), nn.LeakyReLU(.2)] if heads == "reference" else []))
+            return nn.Sequential(
+                *layers,
+                *([nn.BatchNorm1d(latent_dim), nn.LeakyReLU(0.2)] if heads == "reference" else []),
+            )
+
         self.latent_dim = latent_dim
-        self.trunk = nn.Sequential(*block(nn.ConvTranspose2d, 1, width, 1), *block(nn.Conv2d, width, 2 * width, 2), *block(nn.Conv2d, 2 * width, 2 * width, 2))
+        self.trunk = nn.Sequential(
+            *block(nn.ConvTranspose2d, 1, width, 1),
+            *block(nn.Conv2d, width, 2 * width, 2),
+            *block(nn.Conv2d, 2 * width, 2 * width, 2),
+        )
         self.mu, self.log_sigma = head(), head()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,34 +114,43 @@ class Encoder(nn.Module):
 @dataclass(frozen=True)
 class EncoderConfig(Config):
     "Hyper-parameters of step 3. It holds the configurations of the two fixed networks, so its key depends on theirs."
+
     step = "encoder"
-    gan: GANConfig = GANConfig()                       # the generator to invert
+    gan: GANConfig = GANConfig()  # the generator to invert
     classifier: ClassifierConfig = ClassifierConfig()  # the judge of the decoded label
-    dataset: str = "mnist"         # a name or a folder, see `load_dataset`
-    train_images: int = 0          # use only the first so many training images; 0 for all
-    width: int = 64                # channels of the first feature maps
-    heads: str = "reference"       # "reference" or "linear"
-    hinge_weight: float = 1 / 784  # weight of the hinge loss, summed over pixels; 1/784 makes it the mean
-    label_weight: float = 100.     # λ, weight of the cross-entropy
-    kl_weight: float = 1.          # β, weight of the KL divergence
-    spread_weight: float = 1.      # weight of the KL's σ part against its μ part; 1 is the KL divergence
-    overlap_weight: float = 0.     # weight of the overlap of the labels' mean codes, see `mean_overlap`; not in the paper
-    input_noise: float = 0.        # Gaussian noise on the encoder's input in training, as a deviation on the [0, 1] grey scale
-    epochs: int = 500              # passes over the training images
-    batch_size: int = 25           # images per step, over all processes
-    lr: float = 1e-4               # learning rate; the peak under "onecycle"
-    betas: tuple = (.9, .8)        # Adam's decay rates
-    schedule: str = "constant"     # "onecycle" or "constant"
-    seed: int = 0                  # of initial weights, order of images and noise
+    dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    train_images: int = 0  # use only the first so many training images; 0 for all
+    width: int = 64  # channels of the first feature maps
+    heads: str = "reference"  # "reference" or "linear"
+    # weight of the hinge loss, summed over pixels; 1/784 makes it the mean
+    hinge_weight: float = 1 / 784
+    label_weight: float = 100.0  # λ, weight of the cross-entropy
+    kl_weight: float = 1.0  # β, weight of the KL divergence
+    # weight of the KL's σ part against its μ part; 1 is the KL divergence
+    spread_weight: float = 1.0
+    # weight of the overlap of the labels' mean codes, see `mean_overlap`; not in the paper
+    overlap_weight: float = 0.0
+    # Gaussian noise on the encoder's input in training, as a deviation on the [0, 1] grey scale
+    input_noise: float = 0.0
+    epochs: int = 500  # passes over the training images
+    batch_size: int = 25  # images per step, over all processes
+    lr: float = 1e-4  # learning rate; the peak under "onecycle"
+    betas: tuple = (0.9, 0.8)  # Adam's decay rates
+    schedule: str = "constant"  # "onecycle" or "constant"
+    seed: int = 0  # of initial weights, order of images and noise
 
     @classmethod
-    def for_dataset(cls,
+    def for_dataset(
+        cls,
         dataset: str = "mnist",  # a name or a folder, see `load_dataset`
-        preset: str = "small",   # one of `presets`
-        **changes,               # fields to set on top of the preset
-    ):                           # a configuration whose generator and classifier are of the same dataset and preset
+        preset: str = "small",  # one of `presets`
+        **changes,  # fields to set on top of the preset
+    ):  # a configuration whose generator and classifier are of the same dataset and preset
         "All three steps on one dataset."
-        parents = dict(gan=GANConfig.preset(preset, dataset=dataset), classifier=ClassifierConfig.preset(preset, dataset=dataset))
+        parents = dict(
+            gan=GANConfig.preset(preset, dataset=dataset),
+            classifier=ClassifierConfig.preset(preset, dataset=dataset),
+        )
         return cls.preset(preset, **{"dataset": dataset, **parents, **changes})
 
     def network(self) -> Encoder:
@@ -131,57 +164,107 @@ class EncoderConfig(Config):
 # %% ../nbs/04_encoder.ipynb #4c4f5f6f
 EncoderConfig.presets = {
     "paper": dict(gan=GANConfig.preset("paper"), classifier=ClassifierConfig.preset("paper")),
-    "reference": dict(gan=GANConfig.preset("reference"), classifier=ClassifierConfig.preset("reference")),
-    "small": dict(width=32, heads="linear", epochs=16, batch_size=64, lr=1e-3, betas=(.9, .99), schedule="onecycle",
-                  hinge_weight=.6, spread_weight=.05, overlap_weight=150.),
-    "tiny": dict(gan=GANConfig.preset("tiny"), classifier=ClassifierConfig.preset("tiny"), width=8, heads="linear",
-                 train_images=1280, batch_size=64, epochs=2, lr=2e-3, schedule="onecycle")}
+    "reference": dict(
+        gan=GANConfig.preset("reference"), classifier=ClassifierConfig.preset("reference")
+    ),
+    "small": dict(
+        width=32,
+        heads="linear",
+        epochs=16,
+        batch_size=64,
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        schedule="onecycle",
+        hinge_weight=0.6,
+        spread_weight=0.05,
+        overlap_weight=150.0,
+    ),
+    "tiny": dict(
+        gan=GANConfig.preset("tiny"),
+        classifier=ClassifierConfig.preset("tiny"),
+        width=8,
+        heads="linear",
+        train_images=1280,
+        batch_size=64,
+        epochs=2,
+        lr=2e-3,
+        schedule="onecycle",
+    ),
+}
 
 # %% ../nbs/04_encoder.ipynb #69cf5ea9
 def train_encoder(
-    config: EncoderConfig,   # what to train; its generator and classifier are trained first if they are not there
-    device: str = "auto",    # see `pick_device`
-    progress: bool = True,   # show bars
-    **run_options,           # `folder` and `every`, see `Run`
-):                           # path of the stored encoder
+    # what to train; its generator and classifier are trained first if they are not there
+    config: EncoderConfig,
+    device: str = "auto",  # see `pick_device`
+    progress: bool = True,  # show bars
+    **run_options,  # `folder` and `every`, see `Run`
+):  # path of the stored encoder
     "Step 3: train the encoder through the fixed generator and classifier."
     fixed = [load_or_train(c, device, progress=progress) for c in (config.gan, config.classifier)]
     run = Run(config, device, progress=progress, **run_options)
     g, c = (n.to(run.device, memory_format=torch.channels_last) for n in fixed)
     frozen = {k: v.clone() for n in fixed for k, v in n.state_dict().items()}
     data = load_dataset(config.dataset, progress=run.progress)
-    images, labels = (t[:config.train_images or None].to(run.device) for t in data.train)
+    images, labels = (t[: config.train_images or None].to(run.device) for t in data.train)
     e = config.network()
     opt = torch.optim.Adam(e.parameters(), config.lr, betas=config.betas)
     learner, opt = run.prepare(e, opt)
-    schedule = schedule_for(opt, config.schedule, config.lr, config.epochs * (len(images) // config.batch_size))
+    schedule = schedule_for(
+        opt, config.schedule, config.lr, config.epochs * (len(images) // config.batch_size)
+    )
     run.track(encoder=e, optimiser=opt, schedule=schedule)
     for epoch in run.epochs(config.epochs):
-        for x, y in run.steps(batches(images, labels, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
+        for x, y in run.steps(
+            batches(
+                images,
+                labels,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                epoch=epoch,
+                start=run.step,
+                shard=run.shard,
+            )
+        ):
             seen = add_gaussian(x, config.input_noise, clip=False) if config.input_noise else x
             mu, log_sigma = learner(seen)
-            with run.accelerator.autocast(): parts = encoder_losses(g, c, x, y, mu, log_sigma)
+            with run.accelerator.autocast():
+                parts = encoder_losses(g, c, x, y, mu, log_sigma)
             parts["overlap"] = mean_overlap(mu, y)
-            loss = config.hinge_weight * parts["hinge"] + config.label_weight * parts["cross_entropy"] + config.kl_weight * (parts["kl_mean"] + config.spread_weight * parts["kl_spread"])
-            if config.overlap_weight: loss = loss + config.overlap_weight * parts["overlap"]
-            opt.zero_grad(); run.accelerator.backward(loss); opt.step(); schedule.step()
+            loss = (
+                config.hinge_weight * parts["hinge"]
+                + config.label_weight * parts["cross_entropy"]
+                + config.kl_weight * (parts["kl_mean"] + config.spread_weight * parts["kl_spread"])
+            )
+            if config.overlap_weight:
+                loss = loss + config.overlap_weight * parts["overlap"]
+            opt.zero_grad()
+            run.accelerator.backward(loss)
+            opt.step()
+            schedule.step()
             run.add(loss=loss, **parts)
     now = {k: v for n in fixed for k, v in n.state_dict().items()}
-    if not all(torch.equal(v, frozen[k]) for k, v in now.items()): raise RuntimeError("the fixed networks changed while the encoder was trained")
+    if not all(torch.equal(v, frozen[k]) for k, v in now.items()):
+        raise RuntimeError("the fixed networks changed while the encoder was trained")
     e = run.accelerator.unwrap_model(e, keep_fp32_wrapper=False).eval()
-    metrics = {f"{part}_{name}": value for part in ("valid", "test")
-               for name, value in decode_accuracy(e, g, c, *(t.to(run.device) for t in getattr(data, part))).items()}
+    metrics = {
+        f"{part}_{name}": value
+        for part in ("valid", "test")
+        for name, value in decode_accuracy(
+            e, g, c, *(t.to(run.device) for t in getattr(data, part))
+        ).items()
+    }
     return run.finish(e, metrics=metrics, parameters=sum(p.numel() for p in e.parameters()))
 
 # %% ../nbs/04_encoder.ipynb #4fb34176
 def decode_accuracy(
-    encoder,            # any callable: images → (mean, log-deviation), each (N, M)
-    generator,          # latents (N, M) → images
-    classifier,         # images → logits (N, l)
-    images: Tensor,     # (N, 1, 28, 28) in [-1, 1]
-    labels: Tensor,     # (N,)
-    seed: int = 0,      # of the sampled latents
-) -> dict[str,float]:   # decode_accuracy (sampled) and decode_accuracy_mean, in percent
+    encoder,  # any callable: images → (mean, log-deviation), each (N, M)
+    generator,  # latents (N, M) → images
+    classifier,  # images → logits (N, l)
+    images: Tensor,  # (N, 1, 28, 28) in [-1, 1]
+    labels: Tensor,  # (N,)
+    seed: int = 0,  # of the sampled latents
+) -> dict[str, float]:  # decode_accuracy (sampled) and decode_accuracy_mean, in percent
     "Encode → decode → classify: share of images whose label survives."
     hits = torch.zeros(2, dtype=torch.long)
     noise = torch.Generator(images.device).manual_seed(seed)
@@ -189,5 +272,9 @@ def decode_accuracy(
         for x, y in batches(images, labels, batch_size=500):
             mu, log_sigma = encoder(x)
             codes = sample_latents(mu, log_sigma, noise), mu
-            hits += torch.stack([(classifier(generator(z)).argmax(1) == y).sum() for z in codes]).cpu()
-    return dict(zip(("decode_accuracy", "decode_accuracy_mean"), (100 * hits / len(images)).tolist()))
+            hits += torch.stack(
+                [(classifier(generator(z)).argmax(1) == y).sum() for z in codes]
+            ).cpu()
+    return dict(
+        zip(("decode_accuracy", "decode_accuracy_mean"), (100 * hits / len(images)).tolist())
+    )

@@ -19,54 +19,82 @@ from .training import Config, Run
 
 # %% ../nbs/02_gan.ipynb #fa300b42
 def d_step(
-    generator: nn.Module,      # latents (B, M) → samples (B, …)
+    generator: nn.Module,  # latents (B, M) → samples (B, …)
     discriminator: nn.Module,  # samples (B, …) → logits (B, 1)
-    optimiser,                 # of the discriminator
-    real: Tensor,              # real samples (B, …)
-    z: Tensor,                 # latents (B, M), drawn from the prior
+    optimiser,  # of the discriminator
+    real: Tensor,  # real samples (B, …)
+    z: Tensor,  # latents (B, M), drawn from the prior
     backward=Tensor.backward,  # how to go backward; Accelerate brings its own
-) -> dict[str,Tensor]:         # loss_d in nats, and the share of right answers on real and generated samples, in [0, 1]
+    # loss_d in nats, and the share of right answers on real and generated samples, in [0, 1]
+) -> dict[str, Tensor]:
     "One step of the discriminator on binary cross-entropy."
-    with torch.no_grad(): fake = generator(z)
+    with torch.no_grad():
+        fake = generator(z)
     logits = discriminator(torch.cat([real, fake])).squeeze(1)
     on_real, on_fake = logits.split([len(real), len(fake)])
     loss = F.softplus(-on_real).mean() + F.softplus(on_fake).mean()
-    optimiser.zero_grad(); backward(loss); optimiser.step()
-    return {"loss_d": loss, "real_accuracy": (on_real > 0).float().mean(), "fake_accuracy": (on_fake < 0).float().mean()}
+    optimiser.zero_grad()
+    backward(loss)
+    optimiser.step()
+    return {
+        "loss_d": loss,
+        "real_accuracy": (on_real > 0).float().mean(),
+        "fake_accuracy": (on_fake < 0).float().mean(),
+    }
 
 # %% ../nbs/02_gan.ipynb #aa80eb75
 def g_step(
-    generator: nn.Module,      # latents (B, M) → samples (B, …)
+    generator: nn.Module,  # latents (B, M) → samples (B, …)
     discriminator: nn.Module,  # samples (B, …) → logits (B, 1)
-    optimiser,                 # of the generator
-    z: Tensor,                 # latents (B, M), drawn from the prior
+    optimiser,  # of the generator
+    z: Tensor,  # latents (B, M), drawn from the prior
     backward=Tensor.backward,  # how to go backward
-) -> dict[str,Tensor]:         # loss_g in nats
+) -> dict[str, Tensor]:  # loss_g in nats
     "One step of the generator: make the discriminator say 'real' (the non-saturating loss)."
     discriminator.requires_grad_(False)
     loss = F.softplus(-discriminator(generator(z))).mean()
-    optimiser.zero_grad(); backward(loss); optimiser.step()
+    optimiser.zero_grad()
+    backward(loss)
+    optimiser.step()
     discriminator.requires_grad_(True)
     return {"loss_g": loss}
 
 # %% ../nbs/02_gan.ipynb #accc54c8
 class Generator(nn.Module):
     "Latents (N, M) → images (N, 1, 28, 28) in [-1, 1]; the reference architecture at any width."
-    def __init__(self,
-        latent_dim: int = 100,       # M, dimensions of the latent space
-        width: int = 256,            # channels of the first feature maps, a multiple of 4
-        output: str = "hardtanh",    # last activation: "hardtanh" (reference) or "tanh"
+
+    def __init__(
+        self,
+        latent_dim: int = 100,  # M, dimensions of the latent space
+        width: int = 256,  # channels of the first feature maps, a multiple of 4
+        output: str = "hardtanh",  # last activation: "hardtanh" (reference) or "tanh"
     ):
         super().__init__()
         self.latent_dim, w = latent_dim, width
-        if latent_dim < 1 or width < 4 or width % 4: raise LSDError(f"latent_dim is {latent_dim}, width {width}: expected ≥ 1 and a multiple of 4")
-        if output not in ("tanh", "hardtanh"): raise LSDError(f"unknown output {output!r}: expected tanh or hardtanh")
+        if latent_dim < 1 or width < 4 or width % 4:
+            raise LSDError(
+                f"latent_dim is {latent_dim}, width {width}: expected ≥ 1 and a multiple of 4"
+            )
+        if output not in ("tanh", "hardtanh"):
+            raise LSDError(f"unknown output {output!r}: expected tanh or hardtanh")
+
         def block(a, b, kernel, stride, padding):
-            return nn.ConvTranspose2d(a, b, kernel, stride, padding, bias=False), nn.BatchNorm2d(b), nn.ReLU()
+            return (
+                nn.ConvTranspose2d(a, b, kernel, stride, padding, bias=False),
+                nn.BatchNorm2d(b),
+                nn.ReLU(),
+            )
+
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, w * 49, bias=False), nn.Unflatten(1, (w, 7, 7)), nn.BatchNorm2d(w), nn.ReLU(),
-            *block(w, w // 2, 5, 1, 2), *block(w // 2, w // 4, 4, 2, 1),
-            nn.ConvTranspose2d(w // 4, 1, 4, 2, 1), nn.Tanh() if output == "tanh" else nn.Hardtanh())
+            nn.Linear(latent_dim, w * 49, bias=False),
+            nn.Unflatten(1, (w, 7, 7)),
+            nn.BatchNorm2d(w),
+            nn.ReLU(),
+            *block(w, w // 2, 5, 1, 2),
+            *block(w // 2, w // 4, 4, 2, 1),
+            nn.ConvTranspose2d(w // 4, 1, 4, 2, 1),
+            nn.Tanh() if output == "tanh" else nn.Hardtanh(),
+        )
         self.apply(_init_dcgan)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -76,49 +104,78 @@ class Generator(nn.Module):
 # %% ../nbs/02_gan.ipynb #3d74f306
 class Discriminator(nn.Module):
     "Images (N, 1, 28, 28) → logits (N, 1): positive for 'real'; the reference architecture at any width."
-    def __init__(self,
-        width: int = 64,        # channels of the first feature maps
-        dropout: float = .25,   # share of features dropped, in [0, 1)
+
+    def __init__(
+        self,
+        width: int = 64,  # channels of the first feature maps
+        dropout: float = 0.25,  # share of features dropped, in [0, 1)
     ):
         super().__init__()
-        def block(a, b): return nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(.2), nn.Dropout(dropout)
-        self.layers = nn.Sequential(*block(1, width), *block(width, 2 * width), nn.Flatten(), nn.Linear(2 * width * 49, 1))
+
+        def block(a, b):
+            return nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(dropout)
+
+        self.layers = nn.Sequential(
+            *block(1, width), *block(width, 2 * width), nn.Flatten(), nn.Linear(2 * width * 49, 1)
+        )
         self.apply(_init_dcgan)
 
     def forward(self, x: Tensor) -> Tensor:
         "Judge images (N, 1, 28, 28): logits (N, 1)."
         return self.layers(x)
 
+
 def _init_dcgan(module):
     "Small normal weights, as in DCGAN."
     if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-        nn.init.normal_(module.weight, 0., .02)
-        if module.bias is not None: nn.init.zeros_(module.bias)
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 # %% ../nbs/02_gan.ipynb #ddf2cabe
 @dataclass(frozen=True)
 class GANConfig(Config):
     "Hyper-parameters of step 1."
+
     step = "gan"
     presets = {
-        "paper": dict(width=256, output="hardtanh", betas=(.9, .999), batch_size=25, epochs=500, ema=0.),
-        "reference": dict(width=256, output="hardtanh", betas=(.5, .99), batch_size=25, epochs=500, ema=0., optimistic=True),
+        "paper": dict(
+            width=256, output="hardtanh", betas=(0.9, 0.999), batch_size=25, epochs=500, ema=0.0
+        ),
+        "reference": dict(
+            width=256,
+            output="hardtanh",
+            betas=(0.5, 0.99),
+            batch_size=25,
+            epochs=500,
+            ema=0.0,
+            optimistic=True,
+        ),
         "small": {},
-        "tiny": dict(width=16, discriminator_width=16, latent_dim=20, train_images=1280, batch_size=32, epochs=2, ema=.9)}
-    dataset: str = "mnist"         # a name or a folder, see `load_dataset`
-    train_images: int = 0          # use only the first so many training images; 0 for all
-    latent_dim: int = 100          # M
-    width: int = 128               # generator: channels of the first feature maps
-    output: str = "tanh"           # generator: last activation
+        "tiny": dict(
+            width=16,
+            discriminator_width=16,
+            latent_dim=20,
+            train_images=1280,
+            batch_size=32,
+            epochs=2,
+            ema=0.9,
+        ),
+    }
+    dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    train_images: int = 0  # use only the first so many training images; 0 for all
+    latent_dim: int = 100  # M
+    width: int = 128  # generator: channels of the first feature maps
+    output: str = "tanh"  # generator: last activation
     discriminator_width: int = 64  # discriminator: channels of the first feature maps
-    dropout: float = .25           # discriminator
-    epochs: int = 20               # passes over the training images
-    batch_size: int = 64           # images per step, over all processes
-    lr: float = 2e-4               # learning rate of both optimisers
-    betas: tuple = (.5, .999)      # Adam's decay rates
-    optimistic: bool = False       # optimistic Adam
-    ema: float = .999              # decay of the generator's moving average per step; 0 for none
-    seed: int = 0                  # of initial weights, order of images, noise and dropout
+    dropout: float = 0.25  # discriminator
+    epochs: int = 20  # passes over the training images
+    batch_size: int = 64  # images per step, over all processes
+    lr: float = 2e-4  # learning rate of both optimisers
+    betas: tuple = (0.5, 0.999)  # Adam's decay rates
+    optimistic: bool = False  # optimistic Adam
+    ema: float = 0.999  # decay of the generator's moving average per step; 0 for none
+    seed: int = 0  # of initial weights, order of images, noise and dropout
 
     def network(self) -> Generator:
         "An untrained generator of this shape."
@@ -131,6 +188,7 @@ class GANConfig(Config):
 # %% ../nbs/02_gan.ipynb #51840536
 class OptimisticAdam(torch.optim.Adam):
     "Adam with the optimistic correction $θ_{t+1} = θ_t - 2u_t + u_{t-1}$ (Daskalakis et al., 2018)."
+
     @torch.no_grad()
     def step(self, closure=None):
         "One step; `closure` as in PyTorch."
@@ -145,14 +203,18 @@ class OptimisticAdam(torch.optim.Adam):
 
 # %% ../nbs/02_gan.ipynb #5ede0215
 def train_gan(
-    config: GANConfig,       # what to train
-    device: str = "auto",    # see `pick_device`
-    progress: bool = True,   # show bars
-    **run_options,           # `folder` and `every`, see `Run`
-):                           # path of the stored generator
+    config: GANConfig,  # what to train
+    device: str = "auto",  # see `pick_device`
+    progress: bool = True,  # show bars
+    **run_options,  # `folder` and `every`, see `Run`
+):  # path of the stored generator
     "Step 1: train generator and discriminator; a killed run goes on from its checkpoint."
     run = Run(config, device, progress=progress, **run_options)
-    images = load_dataset(config.dataset, progress=run.progress).train.images[:config.train_images or None].to(run.device)
+    images = (
+        load_dataset(config.dataset, progress=run.progress)
+        .train.images[: config.train_images or None]
+        .to(run.device)
+    )
     g, d = config.network(), Discriminator(config.discriminator_width, config.dropout)
     average = AveragedModel(g, multi_avg_fn=get_ema_multi_avg_fn(config.ema)).to(run.device)
     adam = OptimisticAdam if config.optimistic else torch.optim.Adam
@@ -161,15 +223,34 @@ def train_gan(
     run.track(generator=g, discriminator=d, average=average, opt_g=opt_g, opt_d=opt_d)
     backward = run.accelerator.backward
     for epoch in run.epochs(config.epochs):
-        for x, in run.steps(batches(images, batch_size=config.batch_size, seed=config.seed, epoch=epoch, start=run.step, shard=run.shard)):
+        for (x,) in run.steps(
+            batches(
+                images,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                epoch=epoch,
+                start=run.step,
+                shard=run.shard,
+            )
+        ):
             noise = torch.randn(2, len(x), config.latent_dim, device=run.device)
-            run.add(**d_step(g, learn_d, opt_d, x, noise[0], backward), **g_step(learn_g, d, opt_g, noise[1], backward))
+            run.add(
+                **d_step(g, learn_d, opt_d, x, noise[0], backward),
+                **g_step(learn_g, d, opt_g, noise[1], backward),
+            )
             average.update_parameters(g)
     update_bn([torch.randn(256, config.latent_dim, device=run.device) for _ in range(100)], average)
-    final = average.module if config.ema else run.accelerator.unwrap_model(g, keep_fp32_wrapper=False)
+    final = (
+        average.module if config.ema else run.accelerator.unwrap_model(g, keep_fp32_wrapper=False)
+    )
     return run.finish(final, **_summary(g, d))
 
 # %% ../nbs/02_gan.ipynb #b349c337
 def _summary(generator, discriminator):
     "Sizes of the networks, for the record."
-    return {"parameters": {n: sum(p.numel() for p in m.parameters()) for n, m in (("generator", generator), ("discriminator", discriminator))}}
+    return {
+        "parameters": {
+            n: sum(p.numel() for p in m.parameters())
+            for n, m in (("generator", generator), ("discriminator", discriminator))
+        }
+    }

@@ -6,7 +6,9 @@
 __all__ = ['LabelledMeans', 'sample_labelled', 'encode_labelled', 'MeansConfig', 'labelled_means']
 
 # %% ../nbs/05_labelled_latents.ipynb #356fcd13
-import contextlib, math, time
+import contextlib
+import math
+import time
 from dataclasses import dataclass
 
 import torch
@@ -14,42 +16,46 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .core import LSDError, pick_device, run_record
-from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
 from .data import load_dataset
 from .encoder import EncoderConfig, sample_latents
+from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
 
 # %% ../nbs/05_labelled_latents.ipynb #74ddabdd
 @dataclass
 class LabelledMeans:
     "Sums of latents by set and label; the means are equation (3)."
-    sums: Tensor     # (n, l, M), float64
+
+    sums: Tensor  # (n, l, M), float64
     squares: Tensor  # sums of squares, (n, l, M), float64
-    counts: Tensor   # (n, l), integers, at most `per_set`
-    per_set: int     # V, latents per set and label
-    draws: int = 0   # latents looked at, used or not
+    counts: Tensor  # (n, l), integers, at most `per_set`
+    per_set: int  # V, latents per set and label
+    draws: int = 0  # latents looked at, used or not
 
     @classmethod
-    def empty(cls,
-        classes: int,      # l, number of labels
-        latent_dim: int,   # M
-        per_set: int,      # V
-        n_sets: int = 1,   # n
-    ):                     # a collection with nothing in it
+    def empty(
+        cls,
+        classes: int,  # l, number of labels
+        latent_dim: int,  # M
+        per_set: int,  # V
+        n_sets: int = 1,  # n
+    ):  # a collection with nothing in it
         "Start collecting."
-        if min(classes, latent_dim, per_set, n_sets) < 1: raise LSDError("classes, latent_dim, per_set and n_sets: expected all ≥ 1")
+        if min(classes, latent_dim, per_set, n_sets) < 1:
+            raise LSDError("classes, latent_dim, per_set and n_sets: expected all ≥ 1")
         zeros = torch.zeros(n_sets, classes, latent_dim, dtype=torch.float64)
         return cls(zeros, zeros.clone(), torch.zeros(n_sets, classes, dtype=torch.long), per_set)
 
-    def add(self,
+    def add(
+        self,
         z: Tensor,  # latents (B, …), flattened to (B, M)
         y: Tensor,  # labels (B,), integers 0 … l-1
-    ) -> int:       # how many were used
+    ) -> int:  # how many were used
         "Sort a batch into the sets that are not full yet."
         (n, l, M), have = self.sums.shape, self.counts.sum(0)
         z, y = z.flatten(1).cpu(), y.cpu()
         order = y.argsort(stable=True)
         per_label = y.bincount(minlength=l)
-        rank = torch.empty_like(order)      # the how-manieth of its label within this batch
+        rank = torch.empty_like(order)  # the how-manieth of its label within this batch
         rank[order] = torch.arange(len(y)) - (per_label.cumsum(0) - per_label)[y[order]]
         place = have[y] + rank
         used = place < n * self.per_set
@@ -66,6 +72,7 @@ def _missing(self) -> Tensor:
     "How many latents each label still lacks, (l,)."
     return self.per_set * len(self.counts) - self.counts.sum(0)
 
+
 def _raw_means(self) -> Tensor:
     "The means of equation (3) at their own length, (n·l, M), float64, in the order set 1 (labels 0, 1, …), set 2, …"
     if (self.counts == 0).any():
@@ -73,68 +80,104 @@ def _raw_means(self) -> Tensor:
         raise LSDError(f"no latent for label {a} in set {i + 1}: draw more, or leave the label out")
     return (self.sums / self.counts[..., None]).flatten(0, 1)
 
+
 def _means(self) -> Tensor:
     "The means at norm √M, (n·l, M), float64, in the same order."
     eta = self.raw_means
     norm = eta.norm(dim=1, keepdim=True)
-    if (norm == 0).any(): raise LSDError("a mean is the zero vector and has no direction: draw more latents")
+    if (norm == 0).any():
+        raise LSDError("a mean is the zero vector and has no direction: draw more latents")
     return eta * math.sqrt(eta.shape[1]) / norm
+
 
 def _deviations(self) -> Tensor:
     "Standard deviation of each coordinate within a group, (n·l, M), float64."
     n = self.counts[..., None]
-    return ((self.squares / n - (self.sums / n)**2).clamp(min=0) * n / (n - 1).clamp(min=1)).sqrt().flatten(0, 1)
+    return (
+        ((self.squares / n - (self.sums / n) ** 2).clamp(min=0) * n / (n - 1).clamp(min=1))
+        .sqrt()
+        .flatten(0, 1)
+    )
 
-for name, f in dict(missing=_missing, raw_means=_raw_means, means=_means, deviations=_deviations).items(): setattr(LabelledMeans, name, property(f))
+
+for name, f in dict(
+    missing=_missing, raw_means=_raw_means, means=_means, deviations=_deviations
+).items():
+    setattr(LabelledMeans, name, property(f))
 
 # %% ../nbs/05_labelled_latents.ipynb #b8d65671
 def _labels(self) -> Tensor:
     "Label of each mean, (n·l,)."
     return torch.arange(self.counts.shape[1]).repeat(len(self.counts))
 
+
 def _sets(self) -> Tensor:
     "Set of each mean, (n·l,), counted from 1."
     return torch.arange(1, len(self.counts) + 1).repeat_interleave(self.counts.shape[1])
 
-def join(self,
+
+def join(
+    self,
     other,  # another collection with the same labels, dimension and V
-):          # a collection with the sets of both, these first
+):  # a collection with the sets of both, these first
     "Put the sets of 4a before those of 4b."
-    if self.sums.shape[1:] != other.sums.shape[1:]: raise LSDError(f"shapes {tuple(self.sums.shape)} and {tuple(other.sums.shape)} don't fit: expected the same labels and dimension")
-    parts = (torch.cat([getattr(self, k), getattr(other, k)]) for k in ("sums", "squares", "counts"))
+    if self.sums.shape[1:] != other.sums.shape[1:]:
+        raise LSDError(
+            f"shapes {tuple(self.sums.shape)} and {tuple(other.sums.shape)} don't fit: expected the same labels and dimension"
+        )
+    parts = (
+        torch.cat([getattr(self, k), getattr(other, k)]) for k in ("sums", "squares", "counts")
+    )
     return LabelledMeans(*parts, self.per_set, self.draws + other.draws)
 
-LabelledMeans.labels, LabelledMeans.sets, LabelledMeans.join = property(_labels), property(_sets), join
+
+LabelledMeans.labels, LabelledMeans.sets, LabelledMeans.join = (
+    property(_labels),
+    property(_sets),
+    join,
+)
 
 # %% ../nbs/05_labelled_latents.ipynb #819c5a80
 def _lower_precision(device, precision):
     "Autocast to bfloat16, or do nothing."
-    if precision == "auto": precision = precision_for(device)
-    if precision not in ("no", "bf16"): raise LSDError(f"unknown precision {precision!r}: expected auto, no or bf16")
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    if precision == "auto":
+        precision = precision_for(device)
+    if precision not in ("no", "bf16"):
+        raise LSDError(f"unknown precision {precision!r}: expected auto, no or bf16")
+    return (
+        torch.autocast(device.type, torch.bfloat16)
+        if precision == "bf16"
+        else contextlib.nullcontext()
+    )
+
 
 def _label(classifier, x):
     "Labels of images; an error when the logits are not finite."
     logits = classifier(x)
-    if not torch.isfinite(logits).all(): raise LSDError("the classifier's logits are not finite: check generator and classifier for NaN")
+    if not torch.isfinite(logits).all():
+        raise LSDError(
+            "the classifier's logits are not finite: check generator and classifier for NaN"
+        )
     return logits.argmax(1), logits.shape[1]
 
 # %% ../nbs/05_labelled_latents.ipynb #953b8619
 def sample_labelled(
-    generator,                   # callable: latents (B, *latent_shape) → images
-    classifier,                  # callable: images → logits (B, l)
-    latent_shape: int|tuple,     # M, or the latent's shape; flattened to M in the result
-    per_set: int = 5000,         # V
-    n_sets: int = 9,             # sets to fill; the paper's sets 2 … 10
-    prior=None,                  # callable: (n, torch.Generator) → latents; default N(0, I)
-    batch_size: int|None = None, # latents per call; default by device: 256 on a CPU, 8192 elsewhere
-    patience: int = 100_000,     # an error if a label has not turned up after so many draws
-    max_draws: int|None = None,  # an error if so many draws were not enough; default 100 per latent wanted
-    seed: int = 0,               # of the latents
-    device: str = "auto",        # see `pick_device`
-    precision: str = "auto",     # of the labelling: "auto", "no" (float32) or "bf16"
-    progress: bool = True,       # show a bar
-) -> LabelledMeans:              # n_sets sets; memory O(n·l·M), whatever V is
+    generator,  # callable: latents (B, *latent_shape) → images
+    classifier,  # callable: images → logits (B, l)
+    latent_shape: int | tuple,  # M, or the latent's shape; flattened to M in the result
+    per_set: int = 5000,  # V
+    n_sets: int = 9,  # sets to fill; the paper's sets 2 … 10
+    prior=None,  # callable: (n, torch.Generator) → latents; default N(0, I)
+    # latents per call; default by device: 256 on a CPU, 8192 elsewhere
+    batch_size: int | None = None,
+    patience: int = 100_000,  # an error if a label has not turned up after so many draws
+    # an error if so many draws were not enough; default 100 per latent wanted
+    max_draws: int | None = None,
+    seed: int = 0,  # of the latents
+    device: str = "auto",  # see `pick_device`
+    precision: str = "auto",  # of the labelling: "auto", "no" (float32) or "bf16"
+    progress: bool = True,  # show a bar
+) -> LabelledMeans:  # n_sets sets; memory O(n·l·M), whatever V is
     "Step 4b: draw latents, label each by C(G(z)), and sum until every label has `per_set` in each set."
     device = pick_device(device)
     shape = (latent_shape,) if isinstance(latent_shape, int) else tuple(latent_shape)
@@ -142,7 +185,11 @@ def sample_labelled(
     noise = torch.Generator(device).manual_seed(seed)
     draw = prior or (lambda n, g: torch.randn(n, *shape, generator=g, device=device))
     found = None
-    with torch.inference_mode(), _lower_precision(device, precision), tqdm(desc="sampling latents", unit="latent", unit_scale=True, disable=not progress) as bar:
+    with (
+        torch.inference_mode(),
+        _lower_precision(device, precision),
+        tqdm(desc="sampling latents", unit="latent", unit_scale=True, disable=not progress) as bar,
+    ):
         while found is None or found.missing.any():
             z = draw(batch_size, noise).to(device)
             y, classes = _label(classifier, generator(z))
@@ -157,78 +204,118 @@ def sample_labelled(
 def _check_patience(found, patience, max_draws):
     "`LSDError` when a label has not turned up after `patience` draws, or is too rare to go on."
     if found.draws >= max(max_draws, patience) and found.missing.any():
-        raise LSDError(f"label {int(found.missing.argmax())} is too rare: {int(found.counts.sum(0)[found.missing.argmax()])} of {found.draws:,} samples; "
-                       "train the generator longer, ask for fewer per set, or raise `max_draws`")
+        raise LSDError(
+            f"label {int(found.missing.argmax())} is too rare: {int(found.counts.sum(0)[found.missing.argmax()])} of {found.draws:,} samples; "
+            "train the generator longer, ask for fewer per set, or raise `max_draws`"
+        )
     never = (found.counts.sum(0) == 0).nonzero().flatten().tolist()
     if never and found.draws >= patience:
-        raise LSDError(f"label {', '.join(map(str, never))} never appeared in {found.draws:,} samples: the generator does not draw it; "
-                       "train it longer, leave the label out of the classifier, or raise `patience`")
+        raise LSDError(
+            f"label {', '.join(map(str, never))} never appeared in {found.draws:,} samples: the generator does not draw it; "
+            "train it longer, leave the label out of the classifier, or raise `patience`"
+        )
 
 # %% ../nbs/05_labelled_latents.ipynb #6654434e
 def encode_labelled(
-    encoder,                     # callable: images → (mean, log-deviation), each (B, M)
-    generator,                   # callable: latents → images; not needed with `labels`
-    classifier,                  # callable: images → logits (B, l); not needed with `labels`
-    images: Tensor,              # (N, …) in [-1, 1]
-    labels: Tensor|None = None,  # (N,) integers 0 … l-1: group by these instead of by C(G(z))
-    per_set: int = 5000,         # V
-    batch_size: int|None = None, # images per call; default by device: 256 on a CPU, 8192 elsewhere
-    seed: int = 0,               # of the order of images and the encoder's noise
-    device: str = "auto",        # see `pick_device`
-    precision: str = "auto",     # of encoding and labelling: "auto", "no" (float32) or "bf16"
-    progress: bool = True,       # show a bar
-) -> LabelledMeans:              # one set
+    encoder,  # callable: images → (mean, log-deviation), each (B, M)
+    generator,  # callable: latents → images; not needed with `labels`
+    classifier,  # callable: images → logits (B, l); not needed with `labels`
+    images: Tensor,  # (N, …) in [-1, 1]
+    labels: Tensor | None = None,  # (N,) integers 0 … l-1: group by these instead of by C(G(z))
+    per_set: int = 5000,  # V
+    # images per call; default by device: 256 on a CPU, 8192 elsewhere
+    batch_size: int | None = None,
+    seed: int = 0,  # of the order of images and the encoder's noise
+    device: str = "auto",  # see `pick_device`
+    precision: str = "auto",  # of encoding and labelling: "auto", "no" (float32) or "bf16"
+    progress: bool = True,  # show a bar
+) -> LabelledMeans:  # one set
     "Step 4a: encode images, label each latent by its decoded image, and sum until every label has `per_set`."
     device = pick_device(device)
     batch_size = batch_size or (256 if device.type == "cpu" else 8192)
     noise, shuffle = torch.Generator(device).manual_seed(seed), torch.Generator().manual_seed(seed)
     found = None
-    with torch.inference_mode(), _lower_precision(device, precision), tqdm(desc="encoding images", unit="latent", unit_scale=True, disable=not progress) as bar:
+    with (
+        torch.inference_mode(),
+        _lower_precision(device, precision),
+        tqdm(desc="encoding images", unit="latent", unit_scale=True, disable=not progress) as bar,
+    ):
         while found is None or found.missing.any():
             before = None if found is None else found.missing
             for i in torch.randperm(len(images), generator=shuffle).split(batch_size):
                 z = sample_latents(*(t.float() for t in encoder(images[i].to(device))), noise)
-                y, classes = _label(classifier, generator(z)) if labels is None else (labels[i], int(labels.max()) + 1)
+                y, classes = (
+                    _label(classifier, generator(z))
+                    if labels is None
+                    else (labels[i], int(labels.max()) + 1)
+                )
                 if found is None:
                     found = LabelledMeans.empty(classes, z.flatten(1).shape[1], per_set)
                     bar.total = classes * per_set
                 bar.update(found.add(z, y))
-                if not found.missing.any(): break
-            stuck = [] if before is None else ((found.missing == before) & (before > 0)).nonzero().flatten().tolist()
-            if stuck: raise LSDError(f"label {', '.join(map(str, stuck))} does not appear among {len(images)} encoded images: give images of every label")
+                if not found.missing.any():
+                    break
+            stuck = (
+                []
+                if before is None
+                else ((found.missing == before) & (before > 0)).nonzero().flatten().tolist()
+            )
+            if stuck:
+                raise LSDError(
+                    f"label {', '.join(map(str, stuck))} does not appear among {len(images)} encoded images: give images of every label"
+                )
     return found
 
 # %% ../nbs/05_labelled_latents.ipynb #91157621
 @dataclass(frozen=True)
 class MeansConfig(Config):
     "Hyper-parameters of steps 4 and 5."
+
     step = "means"
-    presets = {name: dict(encoder=EncoderConfig.preset(name)) for name in ("paper", "reference", "small")} | {
-        "tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2)}
+    presets = {
+        name: dict(encoder=EncoderConfig.preset(name)) for name in ("paper", "reference", "small")
+    } | {"tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2)}
     encoder: EncoderConfig = EncoderConfig.preset("small")  # with its generator and classifier
-    per_set: int = 5000   # V, latents per set and label
-    n_sets: int = 10      # n: set 1 from data, the others from noise
-    seed: int = 0         # of latents and of the order of images
+    per_set: int = 5000  # V, latents per set and label
+    n_sets: int = 10  # n: set 1 from data, the others from noise
+    seed: int = 0  # of latents and of the order of images
 
 # %% ../nbs/05_labelled_latents.ipynb #8d72314d
 def labelled_means(
-    config: MeansConfig,    # what to build
-    device: str = "auto",   # see `pick_device`
+    config: MeansConfig,  # what to build
+    device: str = "auto",  # see `pick_device`
     progress: bool = True,  # show bars
-    fresh: bool = False,    # build even if the cache has it
-) -> LabelledMeans:         # n sets
+    fresh: bool = False,  # build even if the cache has it
+) -> LabelledMeans:  # n sets
     "Steps 4 and 5: set 1 from the training images, sets 2 … n from noise; kept in the cache."
     found = None if fresh else find_artifact(config)
     if found is None:
         started = time.monotonic()
-        g, c, e = (load_or_train(part, device, progress=progress) for part in (config.encoder.gan, config.encoder.classifier, config.encoder))
-        images = load_dataset(config.encoder.dataset, progress=progress).train.images[:config.encoder.train_images or None]
+        g, c, e = (
+            load_or_train(part, device, progress=progress)
+            for part in (config.encoder.gan, config.encoder.classifier, config.encoder)
+        )
+        images = load_dataset(config.encoder.dataset, progress=progress).train.images[
+            : config.encoder.train_images or None
+        ]
         options = dict(per_set=config.per_set, seed=config.seed, device=device, progress=progress)
         means = encode_labelled(e, g, c, images, **options)
-        if config.n_sets > 1: means = means.join(sample_labelled(g, c, config.encoder.gan.latent_dim, n_sets=config.n_sets - 1, **options))
-        save_artifact(config, {k: getattr(means, k) for k in ("sums", "squares", "counts")},
-                      {**run_record(config.seed, time.monotonic() - started, pick_device(device)), "draws": means.draws})
+        if config.n_sets > 1:
+            means = means.join(
+                sample_labelled(
+                    g, c, config.encoder.gan.latent_dim, n_sets=config.n_sets - 1, **options
+                )
+            )
+        save_artifact(
+            config,
+            {k: getattr(means, k) for k in ("sums", "squares", "counts")},
+            {
+                **run_record(config.seed, time.monotonic() - started, pick_device(device)),
+                "draws": means.draws,
+            },
+        )
         return means
     tensors, record = found
-    if progress: print(f"labelled means: found in the cache ({config.filename})")
+    if progress:
+        print(f"labelled means: found in the cache ({config.filename})")
     return LabelledMeans(**tensors, per_set=config.per_set, draws=record["draws"])

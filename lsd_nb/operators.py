@@ -17,18 +17,21 @@ from .core import LSDError
 # %% ../nbs/07_operators.ipynb #fa121ca1
 class Operator:
     "A linear map of the latent space."
+
     def __init__(
         self,
         matrix,  # (M, M), any finite numbers; tensor or array
     ):
         self.matrix = as_latents(matrix, what="operator matrices").cpu().double()
         if self.matrix.ndim != 2 or len(set(self.matrix.shape)) != 1:
-            raise LSDError(f"an operator needs a square matrix (M, M), got shape {tuple(self.matrix.shape)}")
+            raise LSDError(
+                f"an operator needs a square matrix (M, M), got shape {tuple(self.matrix.shape)}"
+            )
 
     def __call__(
         self,
         z,  # latents (N, M) or (M,), any finite numbers; tensor or array
-    ):      # latents of the same shape, kind, type and device
+    ):  # latents of the same shape, kind, type and device
         "Act on latents: each row z becomes A z."
         t = as_latents(z, len(self.matrix))
         return _like(t @ self.matrix.T.to(t.dtype).to(t.device), z)
@@ -36,61 +39,73 @@ class Operator:
     def __matmul__(
         self,
         other: "Operator",  # the map that acts first, on the same M
-    ) -> "Operator":        # first `other`, then this one
+    ) -> "Operator":  # first `other`, then this one
         "Composition."
         if not isinstance(other, Operator):
-            raise LSDError(f"`@` composes operators, got {type(other).__name__}: to act on latents, call the operator, op(z)")
+            raise LSDError(
+                f"`@` composes operators, got {type(other).__name__}: to act on latents, call the operator, op(z)"
+            )
         if len(other.matrix) != len(self.matrix):
-            raise LSDError(f"operators on {len(self.matrix)} and {len(other.matrix)} dimensions can't be composed: use one basis for both")
+            raise LSDError(
+                f"operators on {len(self.matrix)} and {len(other.matrix)} dimensions can't be composed: use one basis for both"
+            )
         return Operator(self.matrix @ other.matrix)
 
     def inverse(self) -> "Operator":
         "The operator that undoes this one; `LSDError` when there is none."
         s = torch.linalg.svdvals(self.matrix)
         if s[-1] <= 1e-10 * s[0]:
-            raise LSDError(f"this operator has rank {int((s > 1e-10 * s[0]).sum())} of {len(s)} and no inverse: what it removes can't be restored")
+            raise LSDError(
+                f"this operator has rank {int((s > 1e-10 * s[0]).sum())} of {len(s)} and no inverse: what it removes can't be restored"
+            )
         return Operator(torch.linalg.inv(self.matrix))
 
-    def __repr__(self): return f"Operator({len(self.matrix)} × {len(self.matrix)})"
+    def __repr__(self):
+        return f"Operator({len(self.matrix)} × {len(self.matrix)})"
 
 # %% ../nbs/07_operators.ipynb #c03d58b4
 def _rows(
-    vectors,        # a LatentBasis, or quasi-eigenvectors (K, M)
-    *index: int,    # which rows, in [0, K)
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M)
+    *index: int,  # which rows, in [0, K)
 ) -> list[Tensor]:  # those rows, (M,) each, of norm 1, float64
     "Checked, normalised vectors to build operators from."
     v = as_latents(getattr(vectors, "vectors_", vectors), what="vectors").cpu().double()
     for i in index:
-        if not 0 <= i < len(v): raise LSDError(f"there is no vector {i}: indices run from 0 to {len(v) - 1}")
+        if not 0 <= i < len(v):
+            raise LSDError(f"there is no vector {i}: indices run from 0 to {len(v) - 1}")
     rows = v[list(index)] / v.shape[1] ** 0.5
     gram = rows @ rows.T - torch.tensor([[float(i == j) for j in index] for i in index])
     if len(index) and gram.abs().max() > 1e-3:
-        raise LSDError("quasi-eigenvectors must be orthogonal with norm √M: make them with orthogonalise or LatentBasis")
+        raise LSDError(
+            "quasi-eigenvectors must be orthogonal with norm √M: make them with orthogonalise or LatentBasis"
+        )
     return list(rows)
+
 
 def _pair(vectors, i, j):
     "Two different checked vectors of norm 1."
-    if i == j: raise LSDError(f"i and j are both {i}: a plane needs two different vectors")
+    if i == j:
+        raise LSDError(f"i and j are both {i}: a plane needs two different vectors")
     return _rows(vectors, i, j)
 
 # %% ../nbs/07_operators.ipynb #d03832b6
 def projector(
-    vectors,     # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    i: int,      # the vector whose amplitude is read, in [0, K)
-    j: int,      # the vector it is written on, in [0, K); i = j keeps the component along it
-) -> Operator:   # rank 1
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    i: int,  # the vector whose amplitude is read, in [0, K)
+    j: int,  # the vector it is written on, in [0, K); i = j keeps the component along it
+) -> Operator:  # rank 1
     "The projector $P_{ij} = |ξ_j⟩⟨ξ_i|/C$, equation (11)."
     a, b = _rows(vectors, i, j)
     return Operator(torch.outer(b, a))
 
 # %% ../nbs/07_operators.ipynb #b16ab00a
 def rank_one_rotation(
-    vectors,        # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    i: int,         # the vector at angle 0, in [0, K)
-    j: int,         # the vector at angle π/2, in [0, K), not i
-    theta: float,   # angle of the direction that is read, radians
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    i: int,  # the vector at angle 0, in [0, K)
+    j: int,  # the vector at angle π/2, in [0, K), not i
+    theta: float,  # angle of the direction that is read, radians
     dtheta: float,  # step to the direction that is written, radians
-) -> Operator:      # rank 1
+) -> Operator:  # rank 1
     "The paper's rotation, equation (12)."
     a, b = _pair(vectors, i, j)
     at = lambda t: np.cos(t) * a + np.sin(t) * b
@@ -98,11 +113,11 @@ def rank_one_rotation(
 
 # %% ../nbs/07_operators.ipynb #878b5df1
 def plane_rotation(
-    vectors,       # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    i: int,        # the vector at angle 0, in [0, K)
-    j: int,        # the vector at angle π/2, in [0, K), not i
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    i: int,  # the vector at angle 0, in [0, K)
+    j: int,  # the vector at angle π/2, in [0, K), not i
     angle: float,  # how far to turn from i towards j, radians
-) -> Operator:     # orthogonal, determinant 1
+) -> Operator:  # orthogonal, determinant 1
     "Givens rotation in the plane of two quasi-eigenvectors; all other amplitudes stay."
     a, b = _pair(vectors, i, j)
     keep = torch.outer(a, a) + torch.outer(b, b)
@@ -111,9 +126,9 @@ def plane_rotation(
 
 # %% ../nbs/07_operators.ipynb #e572c520
 def householder_swap(
-    vectors,    # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    i: int,     # one vector, in [0, K)
-    j: int,     # the other vector, in [0, K), not i
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    i: int,  # one vector, in [0, K)
+    j: int,  # the other vector, in [0, K), not i
 ) -> Operator:  # orthogonal, its own inverse
     "Exchange the amplitudes of two quasi-eigenvectors; all others stay."
     a, b = _pair(vectors, i, j)
@@ -121,96 +136,132 @@ def householder_swap(
 
 # %% ../nbs/07_operators.ipynb #2b183de2
 def on_sphere(
-    z,   # latents (N, M) or (M,), none of them zero; tensor or array
-):       # latents of the same shape and kind, of norm √M
+    z,  # latents (N, M) or (M,), none of them zero; tensor or array
+):  # latents of the same shape and kind, of norm √M
     "Scale latents to norm √M, the norm of a typical draw from the prior."
     t = as_latents(z)
     length = t.norm(dim=-1, keepdim=True)
-    if not (length > 0).all(): raise LSDError("a latent is the zero vector and has no direction: leave it out")
+    if not (length > 0).all():
+        raise LSDError("a latent is the zero vector and has no direction: leave it out")
     return _like(t / length * t.shape[-1] ** 0.5, z)
 
 # %% ../nbs/07_operators.ipynb #523c0561
 def amplitude_swap(
-    z,               # latents (N, M), any finite numbers; tensor or array
-    vectors,         # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    i,               # the vector to take from, in [0, K); one for all, or (N,) integers
-    j: int,          # the vector to give to, in [0, K)
-    minimum: float = 0.,  # least amplitude of ξ_j afterwards, ≥ 0, before scaling; 1 alone would be norm √M
+    z,  # latents (N, M), any finite numbers; tensor or array
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    i,  # the vector to take from, in [0, K); one for all, or (N,) integers
+    j: int,  # the vector to give to, in [0, K)
+    # least amplitude of ξ_j afterwards, ≥ 0, before scaling; 1 alone would be norm √M
+    minimum: float = 0.0,
     amplitude=None,  # the amplitude of ξ_j afterwards instead: a number or (N,), before scaling
-):                   # latents (N, M) of norm √M, in the kind of `z`
+):  # latents (N, M) of norm √M, in the kind of `z`
     "Exchange two amplitudes of latents scaled to norm √M, set or raise the second, and scale again."
     t, xi = as_latents(z), torch.as_tensor(getattr(vectors, "vectors_", vectors))
-    if t.ndim != 2: raise LSDError(f"expected latents (N, M), got shape {tuple(t.shape)}: z[None] for one latent")
+    if t.ndim != 2:
+        raise LSDError(
+            f"expected latents (N, M), got shape {tuple(t.shape)}: z[None] for one latent"
+        )
     i = torch.as_tensor(i, device=t.device).expand(len(t))
     _rows(xi, j, *i.unique().tolist())
-    if minimum < 0: raise LSDError(f"the least amplitude is {minimum}: expected a number ≥ 0")
+    if minimum < 0:
+        raise LSDError(f"the least amplitude is {minimum}: expected a number ≥ 0")
     u, n = on_sphere(t), torch.arange(len(t), device=t.device)
     c = amplitudes(u, xi)
-    rest = u - synthesise(c, xi)                    # what an incomplete set of vectors does not span
+    rest = u - synthesise(c, xi)  # what an incomplete set of vectors does not span
     given, own = c[n, j].clone(), c[n, i].clone()
     c[n, i] = given
-    c[n, j] = own.clamp(min=minimum) if amplitude is None else torch.as_tensor(amplitude, dtype=c.dtype, device=c.device)
+    c[n, j] = (
+        own.clamp(min=minimum)
+        if amplitude is None
+        else torch.as_tensor(amplitude, dtype=c.dtype, device=c.device)
+    )
     return _like(on_sphere(synthesise(c, xi) + rest), z)
 
+
 def slerp(
-    a,         # latents (N, M) or (M,), not zero; tensor or array
-    b,         # latents of the same shape, not zero and not opposite to `a`
+    a,  # latents (N, M) or (M,), not zero; tensor or array
+    b,  # latents of the same shape, not zero and not opposite to `a`
     t: float,  # position on the arc, 0 (a) to 1 (b)
-):             # latents of the same shape and kind; the norm goes linearly from that of `a` to that of `b`
+):  # latents of the same shape and kind; the norm goes linearly from that of `a` to that of `b`
     "Spherical linear interpolation, $\\frac{\\sin((1-t)Ω)}{\\sin Ω} a + \\frac{\\sin(tΩ)}{\\sin Ω} b$ with Ω the angle between the directions."
     x, y = as_latents(a), as_latents(b)
-    if x.shape != y.shape: raise LSDError(f"ends of shape {tuple(x.shape)} and {tuple(y.shape)}: expected the same")
+    if x.shape != y.shape:
+        raise LSDError(f"ends of shape {tuple(x.shape)} and {tuple(y.shape)}: expected the same")
     p, q = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)
-    if not (p > 0).all() or not (q > 0).all(): raise LSDError("a latent is the zero vector and has no direction: interpolate linearly instead")
+    if not (p > 0).all() or not (q > 0).all():
+        raise LSDError(
+            "a latent is the zero vector and has no direction: interpolate linearly instead"
+        )
     x, y = x / p, y / q
-    angle = 2 * torch.atan2((x - y).norm(dim=-1, keepdim=True), (x + y).norm(dim=-1, keepdim=True))    # exact for small angles too
-    if (angle > torch.pi - 1e-4).any(): raise LSDError("two latents are opposite: no arc between them is the shortest")
-    weights = [torch.where(angle > 1e-4, torch.sin(s * angle) / torch.sin(angle), torch.full_like(angle, s)) for s in (1 - t, t)]
+    angle = 2 * torch.atan2(
+        (x - y).norm(dim=-1, keepdim=True), (x + y).norm(dim=-1, keepdim=True)
+    )  # exact for small angles too
+    if (angle > torch.pi - 1e-4).any():
+        raise LSDError("two latents are opposite: no arc between them is the shortest")
+    weights = [
+        torch.where(
+            angle > 1e-4, torch.sin(s * angle) / torch.sin(angle), torch.full_like(angle, s)
+        )
+        for s in (1 - t, t)
+    ]
     return _like((weights[0] * x + weights[1] * y) * ((1 - t) * p + t * q), a)
 
 # %% ../nbs/07_operators.ipynb #511c6a7b
 def truncate(
-    z,        # latents (N, M) or (M,), any finite numbers; tensor or array
+    z,  # latents (N, M) or (M,), any finite numbers; tensor or array
     vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    k: int,   # how many amplitudes to keep, 1 to K
-):            # latents of the same shape, kind, type and device
+    k: int,  # how many amplitudes to keep, 1 to K
+):  # latents of the same shape, kind, type and device
     "Keep the k largest |c| of each latent and drop the rest."
     vectors = torch.as_tensor(getattr(vectors, "vectors_", vectors))
-    if not 1 <= k <= len(vectors): raise LSDError(f"k={k} amplitudes can't be kept: expected 1 to {len(vectors)}")
+    if not 1 <= k <= len(vectors):
+        raise LSDError(f"k={k} amplitudes can't be kept: expected 1 to {len(vectors)}")
     c = amplitudes(as_latents(z), vectors)
-    kept = torch.zeros_like(c).scatter(-1, c.abs().topk(k, dim=-1).indices, 1.)
+    kept = torch.zeros_like(c).scatter(-1, c.abs().topk(k, dim=-1).indices, 1.0)
     return _like(synthesise(c * kept, vectors), z)
 
 # %% ../nbs/07_operators.ipynb #5e0c16da
 def subspace(
-    vectors,        # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    keep,           # indices of the vectors to keep, at least one, each in [0, K)
-) -> Operator:      # symmetric, idempotent, of rank len(keep)
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    keep,  # indices of the vectors to keep, at least one, each in [0, K)
+) -> Operator:  # symmetric, idempotent, of rank len(keep)
     "Orthogonal projection on the span of some quasi-eigenvectors, $Σ_k |ξ_k⟩⟨ξ_k|/C$."
     keep = sorted({int(i) for i in keep})
-    if not keep: raise LSDError("a subspace needs at least one vector to keep")
+    if not keep:
+        raise LSDError("a subspace needs at least one vector to keep")
     rows = torch.stack(_rows(vectors, *keep))
     return Operator(rows.T @ rows)
 
 # %% ../nbs/07_operators.ipynb #4ee451ad
 def rotation_path(
-    z,                    # latents (N, M) or (M,), any finite numbers; tensor or array
-    vectors,              # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
-    path,                 # indices of the vectors to pass through, in [0, K), at least one, neighbours different
-    steps: int = 3,       # steps of π/(2·steps) from one vector to the next, ≥ 1
+    z,  # latents (N, M) or (M,), any finite numbers; tensor or array
+    vectors,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
+    path,  # indices of the vectors to pass through, in [0, K), at least one, neighbours different
+    steps: int = 3,  # steps of π/(2·steps) from one vector to the next, ≥ 1
     kind: str = "paper",  # "paper": rank 1, equation (12); "plane": Givens rotation
-):                        # (N, frames, M) or (frames, M), frames = 1 + steps·(len(path) - 1); the first is z itself
+):  # (N, frames, M) or (frames, M), frames = 1 + steps·(len(path) - 1); the first is z itself
     "Algorithm 1: rotate latents from vector to vector, scaled to norm √M after each step."
     path, frames = [int(i) for i in path], [as_latents(z)]
-    if kind not in ("paper", "plane"): raise LSDError(f"unknown kind of rotation {kind!r}: expected 'paper' or 'plane'")
-    if steps < 1 or not path: raise LSDError(f"expected at least one step and one vector, got steps={steps} and a path of {len(path)}")
+    if kind not in ("paper", "plane"):
+        raise LSDError(f"unknown kind of rotation {kind!r}: expected 'paper' or 'plane'")
+    if steps < 1 or not path:
+        raise LSDError(
+            f"expected at least one step and one vector, got steps={steps} and a path of {len(path)}"
+        )
     _rows(vectors, *set(path))
     for i, j in zip(path, path[1:]):
         for r in range(steps):
             d = np.pi / (2 * steps)
-            op = rank_one_rotation(vectors, i, j, r * d, d) if kind == "paper" else plane_rotation(vectors, i, j, d)
+            op = (
+                rank_one_rotation(vectors, i, j, r * d, d)
+                if kind == "paper"
+                else plane_rotation(vectors, i, j, d)
+            )
             new = op(frames[-1])
             length = new.norm(dim=-1, keepdim=True)
-            if not (length > 0).all(): raise LSDError(f"a latent has no component along vector {i}: its rotation is zero, use kind='plane'")
+            if not (length > 0).all():
+                raise LSDError(
+                    f"a latent has no component along vector {i}: its rotation is zero, use kind='plane'"
+                )
             frames.append(new / length * new.shape[-1] ** 0.5)
     return _like(torch.stack(frames, -2), z)

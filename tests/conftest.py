@@ -1,5 +1,10 @@
 """One thread, no display, and artifacts in a folder of this run; the datasets stay where the user has them."""
-import os, shutil, subprocess, sys, tempfile
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,49 +28,130 @@ def tiny():
     "A cache with the three networks of the preset `tiny`, trained by the command line, and labelled means that are planted."
     import torch
     from typer.testing import CliRunner
+
     from lsd_nb import cli
     from lsd_nb.training import save_artifact
+
     done = CliRunner().invoke(cli.app, ["train", "all", "--preset", "tiny", "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    config = cli._means_config("mnist", "tiny")   # networks this small don't draw every label, so the means are random numbers
+    config = cli._means_config(
+        "mnist", "tiny"
+    )  # networks this small don't draw every label, so the means are random numbers
     shape = (config.n_sets, config.encoder.classifier.classes, config.encoder.gan.latent_dim)
-    sums = config.per_set * torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    save_artifact(config, dict(sums=sums, squares=sums**2, counts=torch.full(shape[:2], config.per_set)), {"draws": 1000})
+    sums = config.per_set * torch.randn(
+        shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    save_artifact(
+        config,
+        dict(sums=sums, squares=sums**2, counts=torch.full(shape[:2], config.per_set)),
+        {"draws": 1000},
+    )
     return Path(CACHE)
 
 
 @pytest.fixture
 def own_cache(tiny, tmp_path, monkeypatch):
     "A copy of that cache, for tests that change it."
-    shutil.copytree(tiny/"artifacts", tmp_path/"cache/artifacts")
-    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path/"cache"))
-    return tmp_path/"cache"
+    shutil.copytree(tiny / "artifacts", tmp_path / "cache/artifacts")
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     "The site, built once: its folder, and what the build said."
-    pytest.importorskip("sphinx", reason="the site is built by Sphinx: pip install -e '.[dev,docs]' -c constraints.txt")
+    pytest.importorskip(
+        "sphinx",
+        reason="the site is built by Sphinx: pip install -e '.[dev,docs]' -c constraints.txt",
+    )
     root, out = Path(__file__).resolve().parents[1], tmp_path_factory.mktemp("site")
-    gathered = subprocess.run([sys.executable, "docs/playground.py"], cwd=root, capture_output=True, text=True)   # nothing to do after `make test`
-    if gathered.returncode: print(gathered.stderr)   # the page then says so, and the tests of the playground fail
-    run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-c", "docs",
-                          "-d", str(out/"doctrees"), "nbs", str(out/"html")], cwd=root, capture_output=True, text=True)
-    return out/"html", run
+    gathered = subprocess.run(
+        [sys.executable, "docs/playground.py"], cwd=root, capture_output=True, text=True
+    )  # nothing to do after `make test`
+    if gathered.returncode:
+        print(gathered.stderr)  # the page then says so, and the tests of the playground fail
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "-n",
+            "--keep-going",
+            "-q",
+            "-c",
+            "docs",
+            "-d",
+            str(out / "doctrees"),
+            "nbs",
+            str(out / "html"),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    return out / "html", run
 
 
 @pytest.fixture(scope="session")
 def figure(tmp_path_factory):
     "A site of one notebook with a plotly figure."
     pytest.importorskip("plotly", reason="pip install -e '.[dev,docs]' -c constraints.txt")
-    import nbformat, plotly.graph_objects as go
-    source, out, root = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("figure"), Path(__file__).resolve().parents[1]
-    drawn = go.Figure(go.Heatmap(z=[[1, 2], [3, 4]], colorscale="RdBu"), layout=dict(title="four numbers")).to_plotly_json()
-    import json, plotly.utils
-    output = nbformat.v4.new_output("display_data", data={"application/vnd.plotly.v1+json": json.loads(json.dumps(drawn, cls=plotly.utils.PlotlyJSONEncoder))})
-    cells = [nbformat.v4.new_markdown_cell("# A figure\n\n> Four numbers."), nbformat.v4.new_code_cell("#| fig-alt: Four coloured squares.\nfig", outputs=[output])]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}), source/"index.ipynb")
-    (source/"sidebar.yml").write_text("website: {sidebar: {contents: [index.ipynb]}}")
-    run = subprocess.run([sys.executable, "-m", "sphinx", "-W", "-n", "-q", "-c", "docs", "-d", str(out/"doctrees"), str(source), str(out/"html")], cwd=root, capture_output=True, text=True)
+    import nbformat
+    import plotly.graph_objects as go
+
+    source, out, root = (
+        tmp_path_factory.mktemp("source"),
+        tmp_path_factory.mktemp("figure"),
+        Path(__file__).resolve().parents[1],
+    )
+    drawn = go.Figure(
+        go.Heatmap(z=[[1, 2], [3, 4]], colorscale="RdBu"), layout=dict(title="four numbers")
+    ).to_plotly_json()
+    import json
+
+    import plotly.utils
+
+    output = nbformat.v4.new_output(
+        "display_data",
+        data={
+            "application/vnd.plotly.v1+json": json.loads(
+                json.dumps(drawn, cls=plotly.utils.PlotlyJSONEncoder)
+            )
+        },
+    )
+    cells = [
+        nbformat.v4.new_markdown_cell("# A figure\n\n> Four numbers."),
+        nbformat.v4.new_code_cell("#| fig-alt: Four coloured squares.\nfig", outputs=[output]),
+    ]
+    nbformat.write(
+        nbformat.v4.new_notebook(
+            cells=cells,
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}
+            },
+        ),
+        source / "index.ipynb",
+    )
+    (source / "sidebar.yml").write_text("website: {sidebar: {contents: [index.ipynb]}}")
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-W",
+            "-n",
+            "-q",
+            "-c",
+            "docs",
+            "-d",
+            str(out / "doctrees"),
+            str(source),
+            str(out / "html"),
+        ],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr[-3000:]
-    return out/"html"
+    return out / "html"

@@ -1,73 +1,137 @@
 """Autoencoders and VAEs: the loss, the networks, what training stores, and bad input."""
-import dataclasses, json, math, os, statistics, subprocess, sys
 
-import pytest, torch
-from torch.distributions import Bernoulli, Independent, Normal, kl_divergence as torch_kl
+import json
+import math
+import statistics
 
+import pytest
+import torch
 from house import ROOT
+from torch.distributions import Bernoulli, Independent, Normal
+from torch.distributions import kl_divergence as torch_kl
+
 from lsd_nb import cli
-from lsd_nb.autoencoders import (Autoencoder, AutoencoderConfig, ConvVAEConfig, VAE, VAEConfig, active_units, code_accuracy, coordinate_scan,
-                                 decoded_grid, mean_codes, train_autoencoder, vae_losses, vae_scores)
 from lsd_nb.core import LSDError
 from lsd_nb.data import load_dataset
+from lsd_nb.studies.autoencoders import (
+    VAE,
+    Autoencoder,
+    AutoencoderConfig,
+    VAEConfig,
+    active_units,
+    code_accuracy,
+    coordinate_scan,
+    decoded_grid,
+    mean_codes,
+    train_autoencoder,
+    vae_losses,
+    vae_scores,
+)
 from lsd_nb.training import find_artifact, load_or_train
 
 TINY = dict(width=16, train_images=640, epochs=1)
 
 
-def noise(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
 
 def test_loss_is_minus_the_elbo():
-    output, target, mu, log_sigma = noise(4, 1, 28, 28), noise(4, 1, 28, 28, seed=1).sigmoid(), noise(4, 3), noise(4, 3, seed=2)
+    output, target, mu, log_sigma = (
+        noise(4, 1, 28, 28),
+        noise(4, 1, 28, 28, seed=1).sigmoid(),
+        noise(4, 3),
+        noise(4, 3, seed=2),
+    )
     parts = vae_losses(output, target, mu, log_sigma)
     exact = -Independent(Bernoulli(logits=output, validate_args=False), 3).log_prob(target).mean()
     kl = torch_kl(Normal(mu, log_sigma.exp()), Normal(torch.zeros(3), torch.ones(3))).sum(1).mean()
-    assert parts["reconstruction"].item() == pytest.approx(exact.item(), rel=1e-5) and parts["kl"].item() == pytest.approx(kl.item(), rel=1e-5)
+    assert parts["reconstruction"].item() == pytest.approx(exact.item(), rel=1e-5) and parts[
+        "kl"
+    ].item() == pytest.approx(kl.item(), rel=1e-5)
+
 
 @pytest.mark.parametrize("copies", [2, 5])
 def test_a_larger_batch_or_image_counts_as_it_should(copies):
-    output, target, mu, log_sigma = noise(3, 1, 4, 4), noise(3, 1, 4, 4, seed=1).sigmoid(), noise(3, 2), noise(3, 2, seed=2)
+    output, target, mu, log_sigma = (
+        noise(3, 1, 4, 4),
+        noise(3, 1, 4, 4, seed=1).sigmoid(),
+        noise(3, 2),
+        noise(3, 2, seed=2),
+    )
     one = vae_losses(output, target, mu, log_sigma)
-    more = vae_losses(output.repeat(copies, 1, 1, 1), target.repeat(copies, 1, 1, 1), mu.repeat(copies, 1), log_sigma.repeat(copies, 1))
-    wide = vae_losses(output.repeat(1, 1, 1, copies), target.repeat(1, 1, 1, copies), mu.repeat(1, copies), log_sigma.repeat(1, copies))
+    more = vae_losses(
+        output.repeat(copies, 1, 1, 1),
+        target.repeat(copies, 1, 1, 1),
+        mu.repeat(copies, 1),
+        log_sigma.repeat(copies, 1),
+    )
+    wide = vae_losses(
+        output.repeat(1, 1, 1, copies),
+        target.repeat(1, 1, 1, copies),
+        mu.repeat(1, copies),
+        log_sigma.repeat(1, copies),
+    )
     for k in one:
-        assert more[k].item() == pytest.approx(one[k].item(), rel=1e-5)             # a mean over samples
-        assert wide[k].item() == pytest.approx(copies * one[k].item(), rel=1e-5)    # a sum over pixels and latents: no hidden β
+        assert more[k].item() == pytest.approx(one[k].item(), rel=1e-5)  # a mean over samples
+        assert wide[k].item() == pytest.approx(
+            copies * one[k].item(), rel=1e-5
+        )  # a sum over pixels and latents: no hidden β
+
 
 def test_gaussian_likelihood_takes_a_learnt_scale():
-    scale = torch.tensor(2., requires_grad=True)
-    vae_losses(noise(5, 3), noise(5, 3, seed=1), noise(5, 2), noise(5, 2), "gaussian", scale)["reconstruction"].backward()
+    scale = torch.tensor(2.0, requires_grad=True)
+    vae_losses(noise(5, 3), noise(5, 3, seed=1), noise(5, 2), noise(5, 2), "gaussian", scale)[
+        "reconstruction"
+    ].backward()
     assert math.isfinite(scale.grad)
+
 
 def test_beta_weighs_the_kl(tmp_path):
     kl = {}
-    for beta in (0., 50.):
+    for beta in (0.0, 50.0):
         config = VAEConfig(beta=beta, latent_dim=4, **TINY)
-        train_autoencoder(config, "cpu", progress=False, folder=tmp_path/str(beta))
+        train_autoencoder(config, "cpu", progress=False, folder=tmp_path / str(beta))
         history = find_artifact(config)[1]["history"][0]
-        assert history["loss"] == pytest.approx(history["reconstruction"] + beta * history["kl"], rel=1e-6)
+        assert history["loss"] == pytest.approx(
+            history["reconstruction"] + beta * history["kl"], rel=1e-6
+        )
         kl[beta] = find_artifact(config)[1]["metrics"]["test_kl"]
-    assert kl[50.] < kl[0.]
+    assert kl[50.0] < kl[0.0]
+
 
 def test_same_seed_same_weights_and_half_precision(tmp_path):
     config = AutoencoderConfig(latent_dim=3, **TINY)
-    first, again = (find_artifact(config)[0] for _ in [train_autoencoder(config, "cpu", progress=False, folder=tmp_path/str(i)) for i in range(2)])
+    first, again = (
+        find_artifact(config)[0]
+        for _ in [
+            train_autoencoder(config, "cpu", progress=False, folder=tmp_path / str(i))
+            for i in range(2)
+        ]
+    )
     assert all(torch.equal(first[k], again[k]) and first[k].dtype == torch.float16 for k in first)
     network = load_or_train(config, "cpu", train=False)
-    assert next(network.parameters()).dtype == torch.float32 and "test_neg_elbo" not in network.record["metrics"]
+    assert (
+        next(network.parameters()).dtype == torch.float32
+        and "test_neg_elbo" not in network.record["metrics"]
+    )
+
 
 def test_stored_scores_are_those_of_the_stored_weights():
     config = VAEConfig(latent_dim=2, **TINY)
     vae = load_or_train(config, "cpu", progress=False)
     scores = vae_scores(vae, load_dataset(progress=False).test.images)
-    for k, v in scores.items(): assert vae.record["metrics"][f"test_{k}"] == pytest.approx(v, rel=1e-5)
+    for k, v in scores.items():
+        assert vae.record["metrics"][f"test_{k}"] == pytest.approx(v, rel=1e-5)
     assert scores["neg_elbo"] == pytest.approx(scores["reconstruction"] + scores["kl"])
+
 
 def test_bundled_networks_reach_what_was_asked():
     vae, images = load_or_train(VAEConfig(), "cpu", train=False), load_dataset(progress=False)
     assert vae_scores(vae, images.test.images)["neg_elbo"] <= 103.6
     some = mean_codes(vae, images.test.images[:3])
     assert some.shape == (3, 20) and vae.decode(some).shape == (3, 1, 28, 28)
+
 
 def test_scan_starts_where_told():
     net = Autoencoder(3)
@@ -76,50 +140,104 @@ def test_scan_starts_where_told():
     assert torch.allclose(scan[1], net.decode(start[None])[0], atol=1e-6) and len(scan) == 3
     assert len(decoded_grid(Autoencoder(2))) == 21 * 21
 
+
 def test_knn_reads_codes_that_are_the_labels():
     labels = torch.arange(300) % 3
-    assert code_accuracy(torch.eye(3)[labels], labels, torch.eye(3)[labels], labels) == {"logistic": 100., "knn5": 100.}
+    assert code_accuracy(torch.eye(3)[labels], labels, torch.eye(3)[labels], labels) == {
+        "logistic": 100.0,
+        "knn5": 100.0,
+    }
     assert active_units(torch.cat([noise(100, 2), torch.zeros(100, 3)], 1)) == 2
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: VAEConfig(beta=-1.), "beta is -1"), (lambda: VAEConfig(beta=math.nan), "beta is nan"), (lambda: VAEConfig(latent_dim=0), "latent_dim is 0"),
-    (lambda: VAE(-3), "latent_dim is -3"), (lambda: VAE(2, "conv", 16), "32 or more"), (lambda: Autoencoder(2, "magic"), "unknown architecture"),
-    (lambda: mean_codes(VAE(2), torch.full((2, 1, 28, 28), math.nan)), "NaN"), (lambda: vae_scores(VAE(2), torch.full((2, 1, 28, 28), 7.)), "expected [-1, 1]"),
-    (lambda: decoded_grid(VAE(3)), "a plane needs 2"), (lambda: vae_losses(noise(2, 2), noise(2, 2), noise(2, 2), likelihood="rude"), "unknown likelihood"),
-    (lambda: VAEConfig.preset("huge"), "unknown preset"), (lambda: VAEConfig.preset("small", gamma=1), "no setting gamma")])
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: VAEConfig(beta=-1.0), "beta is -1"),
+        (lambda: VAEConfig(beta=math.nan), "beta is nan"),
+        (lambda: VAEConfig(latent_dim=0), "latent_dim is 0"),
+        (lambda: VAE(-3), "latent_dim is -3"),
+        (lambda: VAE(2, "conv", 16), "32 or more"),
+        (lambda: Autoencoder(2, "magic"), "unknown architecture"),
+        (lambda: mean_codes(VAE(2), torch.full((2, 1, 28, 28), math.nan)), "NaN"),
+        (lambda: vae_scores(VAE(2), torch.full((2, 1, 28, 28), 7.0)), "expected [-1, 1]"),
+        (lambda: decoded_grid(VAE(3)), "a plane needs 2"),
+        (
+            lambda: vae_losses(noise(2, 2), noise(2, 2), noise(2, 2), likelihood="rude"),
+            "unknown likelihood",
+        ),
+        (lambda: VAEConfig.preset("huge"), "unknown preset"),
+        (lambda: VAEConfig.preset("small", gamma=1), "no setting gamma"),
+    ],
+)
 def test_bad_input(make, words):
-    with pytest.raises(LSDError, match=words.replace("[", r"\[")) as caught: make()
+    with pytest.raises(LSDError, match=words.replace("[", r"\[")) as caught:
+        make()
     assert "\n" not in str(caught.value)
 
 
 # ---- from a shell
 
+
 def test_every_companion_of_the_command_line_is_there():
     import importlib
+
     for step, (module, name) in cli._COMPANIONS.items():
         config = getattr(importlib.import_module(f"lsd_nb.{module}"), name)
         assert config.step == step and "small" in config.presets and "tiny" in config.presets
 
+
 def test_train_from_the_shell(monkeypatch, tmp_path):
     from typer.testing import CliRunner
+
     monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path))
     run = lambda *args: CliRunner().invoke(cli.app, ["train", *args])
-    done = run("vae", "--preset", "tiny", "--latent-dim", "3", "--beta", "2", "--epochs", "1", "--device", "cpu", "--seed", "4", "--json")
+    done = run(
+        "vae",
+        "--preset",
+        "tiny",
+        "--latent-dim",
+        "3",
+        "--beta",
+        "2",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "--seed",
+        "4",
+        "--json",
+    )
     report = json.loads(done.stdout)["networks"]["vae"]
-    config = VAEConfig.preset("tiny", latent_dim=3, beta=2., epochs=1, seed=4)
-    assert report["file"].endswith(f"{config.filename}.safetensors") and report["metrics"]["test_kl"] > 0
-    assert run("vae", "--beta", "-1").exit_code == 2 and run("vae", "--latent-dim", "0").exit_code == 2
+    config = VAEConfig.preset("tiny", latent_dim=3, beta=2.0, epochs=1, seed=4)
+    assert (
+        report["file"].endswith(f"{config.filename}.safetensors")
+        and report["metrics"]["test_kl"] > 0
+    )
+    assert (
+        run("vae", "--beta", "-1").exit_code == 2 and run("vae", "--latent-dim", "0").exit_code == 2
+    )
     wrong = run("gan", "--beta", "2")
     assert wrong.exit_code == 1 and "--beta has no meaning for gan" in wrong.stderr
     assert run("heatmap_vae", "--dataset", "kmnist").exit_code == 1
 
+
 def test_stored_results_are_of_the_bundled_vae_and_reach_the_goals():
     "The goals of chapter 21, means over three trainings on the test images: 103.6 nats, better with convolutions, 96.5 % by five neighbours."
-    found = json.loads((ROOT/"results"/"autoencoders.json").read_text(encoding="utf-8"))
+    found = json.loads((ROOT / "results" / "autoencoders.json").read_text(encoding="utf-8"))
     rows = {(r["name"], r["latent_dim"], r["beta"]): r for r in found["rows"]}
-    assert {k for k in rows if k[0] == "VAE"} == {("VAE", *k) for k in ((20, 1.), (10, 1.), (10, 4.), (2, 0.), (2, 1.), (2, 4.))}
-    assert all(r["n"] == 3 == len(r["metrics"]["mse"]) for r in rows.values()) and all(len(v) == 3 for v in found["bases"].values())
-    plain = rows["VAE", 20, 1.]["metrics"]
-    assert plain["neg_elbo"][0] == load_or_train(VAEConfig(), "cpu", train=False).record["metrics"]["test_neg_elbo"], "seed 0 is the bundled network: run the chapter with --slow"
+    assert {k for k in rows if k[0] == "VAE"} == {
+        ("VAE", *k) for k in ((20, 1.0), (10, 1.0), (10, 4.0), (2, 0.0), (2, 1.0), (2, 4.0))
+    }
+    assert all(r["n"] == 3 == len(r["metrics"]["mse"]) for r in rows.values()) and all(
+        len(v) == 3 for v in found["bases"].values()
+    )
+    plain = rows["VAE", 20, 1.0]["metrics"]
+    assert (
+        plain["neg_elbo"][0]
+        == load_or_train(VAEConfig(), "cpu", train=False).record["metrics"]["test_neg_elbo"]
+    ), "seed 0 is the bundled network: run the chapter with --slow"
     assert statistics.mean(plain["neg_elbo"]) <= 103.6 and statistics.mean(plain["knn5"]) >= 96.5
-    assert statistics.mean(rows["conv VAE", 20, 1.]["metrics"]["neg_elbo"]) < statistics.mean(plain["neg_elbo"])
+    assert statistics.mean(rows["conv VAE", 20, 1.0]["metrics"]["neg_elbo"]) < statistics.mean(
+        plain["neg_elbo"]
+    )

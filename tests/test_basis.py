@@ -1,16 +1,27 @@
 """Properties, estimator checks and bad input of `lsd_nb.basis` that a notebook should not hold."""
+
 import warnings
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
-from lsd_nb.basis import LatentBasis, amplitudes, gram_schmidt, lowdin, modified_gram_schmidt, orthogonalise, orthonormal_complement, synthesise
+from lsd_nb.basis import (
+    LatentBasis,
+    amplitudes,
+    gram_schmidt,
+    lowdin,
+    modified_gram_schmidt,
+    orthogonalise,
+    orthonormal_complement,
+    synthesise,
+)
 from lsd_nb.core import LSDError, save_tensors
 
 METHODS = ["gram_schmidt", "modified_gram_schmidt", "qr", "lowdin"]
@@ -25,7 +36,9 @@ def overlap(xi):
     return ((xi @ xi.T / xi.shape[1]) - torch.eye(len(xi))).abs().max().item()
 
 
-problems = st.tuples(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 8)).map(lambda t: draw(t[0], t[1], t[1] + t[2]))
+problems = st.tuples(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 8)).map(
+    lambda t: draw(t[0], t[1], t[1] + t[2])
+)
 
 
 @settings(**QUICK)
@@ -41,7 +54,9 @@ def test_orthogonal_and_on_the_side_of_its_mean(means, method):
 @given(problems, st.sampled_from(METHODS))
 def test_scale_of_the_means_does_not_matter(means, method):
     scale = torch.logspace(-3, 3, len(means), dtype=means.dtype)[:, None]
-    torch.testing.assert_close(orthogonalise(means * scale, method), orthogonalise(means, method), atol=1e-8, rtol=0)
+    torch.testing.assert_close(
+        orthogonalise(means * scale, method), orthogonalise(means, method), atol=1e-8, rtol=0
+    )
 
 
 @settings(**QUICK)
@@ -49,7 +64,9 @@ def test_scale_of_the_means_does_not_matter(means, method):
 def test_lowdin_is_permutation_equivariant_and_gram_schmidt_is_not(means, seed):
     p = torch.randperm(len(means), generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(lowdin(means)[p], lowdin(means[p]), atol=1e-8, rtol=0)
-    torch.testing.assert_close(gram_schmidt(means)[0] / means.shape[1] ** 0.5, means[0] / means[0].norm())
+    torch.testing.assert_close(
+        gram_schmidt(means)[0] / means.shape[1] ** 0.5, means[0] / means[0].norm()
+    )
     if (p != torch.arange(len(p))).any():
         assert not torch.allclose(gram_schmidt(means, 2)[p], gram_schmidt(means[p], 2))
 
@@ -64,7 +81,10 @@ def test_weighted_lowdin_minimises_its_criterion(means, w, seed):
     best = lowdin(means, weights)
     small = 0.1 * draw(seed, m, m)
     nearby = best @ torch.matrix_exp(small - small.T)  # another orthogonal set
-    assert cost(best) <= cost(nearby) + 1e-10 and cost(best) <= cost(orthogonalise(means, "qr")) + 1e-10
+    assert (
+        cost(best) <= cost(nearby) + 1e-10
+        and cost(best) <= cost(orthogonalise(means, "qr")) + 1e-10
+    )
 
 
 @settings(**QUICK)
@@ -90,20 +110,27 @@ def test_reconstruction_from_all_amplitudes(means, dtype):
     torch.testing.assert_close(synthesise(c, full), z, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("method,weight", [(m, 1.0) for m in METHODS] + [("lowdin", 7.0), ("lowdin", float("inf"))])
+@pytest.mark.parametrize(
+    "method,weight", [(m, 1.0) for m in METHODS] + [("lowdin", 7.0), ("lowdin", float("inf"))]
+)
 @pytest.mark.parametrize("k,m", [(100, 100), (30, 100)])
 def test_ill_conditioned_means(method, weight, k, m):
     u, v = torch.linalg.qr(draw(0, k, k)).Q, torch.linalg.qr(draw(1, m, k)).Q
     means = u * torch.logspace(0, -8, k, dtype=torch.float64) @ v.T
     assert torch.linalg.cond(means) > 0.9e8
-    assert overlap(orthogonalise(means, method, sets=np.arange(k) // 10 + 1, set_weight=weight)) <= 1e-6
+    assert (
+        overlap(orthogonalise(means, method, sets=np.arange(k) // 10 + 1, set_weight=weight))
+        <= 1e-6
+    )
 
 
 def test_setwise_ignores_other_sets_in_set_1():
     means, sets = draw(0, 12, 20), torch.arange(12) // 4 + 1
     xi = orthogonalise(means, "lowdin", sets, float("inf"))
     torch.testing.assert_close(xi[:4], lowdin(means[:4]))
-    torch.testing.assert_close(orthogonalise(means[:4], "lowdin", sets[:4], float("inf")), lowdin(means[:4]))
+    torch.testing.assert_close(
+        orthogonalise(means[:4], "lowdin", sets[:4], float("inf")), lowdin(means[:4])
+    )
 
 
 # What in scikit-learn's data the default `rank_deficient="raise"` must refuse; with "complete", nothing is expected to fail.
@@ -126,14 +153,21 @@ EXPECTED = {
 def outcome(estimator, expected=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(estimator, expected_failed_checks=expected, on_skip=None, on_fail=None)
-    return {s: {r["check_name"]: str(r["exception"]) for r in results if r["status"] == s} for s in ("failed", "xfail", "skipped")}
+        results = check_estimator(
+            estimator, expected_failed_checks=expected, on_skip=None, on_fail=None
+        )
+    return {
+        s: {r["check_name"]: str(r["exception"]) for r in results if r["status"] == s}
+        for s in ("failed", "xfail", "skipped")
+    }
 
 
 def test_check_estimator_without_any_expected_failure():
     got = outcome(LatentBasis(rank_deficient="complete"))
     assert not got["failed"], got["failed"]
-    assert set(got["skipped"]) <= {"check_array_api_input", "check_classifier_data_not_an_array"}, got["skipped"]  # optional packages
+    assert set(got["skipped"]) <= {"check_array_api_input", "check_classifier_data_not_an_array"}, (
+        got["skipped"]
+    )  # optional packages
 
 
 def test_check_estimator_default():
@@ -146,8 +180,13 @@ def test_check_estimator_default():
 @pytest.mark.parametrize("kind", ["int", "negative", "str", "object", "bool"])
 @pytest.mark.parametrize("tensor", [False, True])
 def test_kinds_of_labels_and_files(tmp_path, kind, tensor):
-    words = {"int": np.array([3, 7, 9]), "negative": np.array([-1, 0, 1]), "str": np.array(["a", "bb", "c"]),
-             "object": np.array(["a", "bb", "c"], object), "bool": np.array([False, True])}[kind]
+    words = {
+        "int": np.array([3, 7, 9]),
+        "negative": np.array([-1, 0, 1]),
+        "str": np.array(["a", "bb", "c"]),
+        "object": np.array(["a", "bb", "c"], object),
+        "bool": np.array([False, True]),
+    }[kind]
     code = np.arange(60) % len(set(words.tolist()))
     y, Z = words[code], (3 * np.eye(8)[code] + np.random.default_rng(0).normal(size=(60, 8)) * 0.3)
     if tensor:
@@ -167,14 +206,20 @@ def test_kinds_of_labels_and_files(tmp_path, kind, tensor):
 
 
 def test_complement_never_wins():
-    basis = LatentBasis().fit(*(lambda y: (torch.eye(6)[y] + 0.01 * draw(0, 20, 6, dtype=torch.float32), y))(torch.arange(20) % 2))
+    basis = LatentBasis().fit(
+        *(lambda y: (torch.eye(6)[y] + 0.01 * draw(0, 20, 6, dtype=torch.float32), y))(
+            torch.arange(20) % 2
+        )
+    )
     away = basis.vectors_[2:].float()  # pure complement
     assert set(basis.predict(away).tolist()) <= {0, 1} and (basis.top_vector(away) < 2).all()
 
 
 def test_probabilities_follow_temperature():
     Z, y = torch.eye(4).repeat(5, 1), torch.arange(4).repeat(5)
-    sharp, soft = (LatentBasis(temperature=t).fit(Z, y).predict_proba(Z).amax(1) for t in (0.01, 1.0))
+    sharp, soft = (
+        LatentBasis(temperature=t).fit(Z, y).predict_proba(Z).amax(1) for t in (0.01, 1.0)
+    )
     assert (sharp > soft).all()
 
 
@@ -184,7 +229,9 @@ def test_sets_given_by_the_user_and_pipeline():
     assert basis.sets_.tolist() == [1, 1, 2, 2, 3, 3, -1, -1, -1, -1]
     mean = Z.numpy()[(y == 1) & (sets == 2)].mean(0)
     np.testing.assert_allclose(basis.means_[3], mean / np.linalg.norm(mean) * 10**0.5)
-    again = LatentBasis.from_means(basis.means_, [0, 1] * 3, method="lowdin")  # sets counted from the labels
+    again = LatentBasis.from_means(
+        basis.means_, [0, 1] * 3, method="lowdin"
+    )  # sets counted from the labels
     np.testing.assert_allclose(again.vectors_[:6], basis.vectors_[:6], atol=1e-12)
     assert again.sets_.tolist() == basis.sets_.tolist()
     make_pipeline(FunctionTransformer(), LatentBasis()).fit(Z.numpy(), y).predict(Z.numpy())
@@ -200,33 +247,41 @@ DEPENDENT = torch.cat([torch.eye(4), torch.eye(4)[:1] + torch.eye(4)[1:2]])[:, :
 Z, Y = draw(0, 30, 8), torch.arange(30) % 3
 
 
-@pytest.mark.parametrize("call,says", [
-    (lambda: orthogonalise(torch.cat([draw(0, 3, 6), torch.zeros(1, 6)])), "vector 3"),
-    (lambda: orthogonalise(draw(0, 3, 6)[[0, 1, 2, 1]].float(), "lowdin", labels=list("abcb")), "label b"),
-    (lambda: orthogonalise(DEPENDENT), "5 means can't be independent with n_features = 4"),
-    (lambda: orthogonalise(torch.zeros(0, 4)), "K, M"),
-    (lambda: orthogonalise(draw(0, 3, 6) / 0), "NaN"),
-    (lambda: orthogonalise(draw(0, 3, 6), "lowdin", set_weight=2), "sets"),
-    (lambda: orthogonalise(draw(0, 3, 6), "lowdin", [1, 2], 2), "2 sets for 3 means"),
-    (lambda: orthogonalise(draw(0, 3, 6), "lowdin", [1, 1, 2], -1), "positive"),
-    (lambda: orthogonalise(draw(0, 3, 6), "qr", [1, 1, 2], 2), "lowdin"),
-    (lambda: orthogonalise(draw(0, 3, 6), "svd"), "unknown method"),
-    (lambda: LatentBasis().fit(Z.masked_fill(Z > 2, float("nan")), Y), "NaN"),
-    (lambda: LatentBasis(n_sets=11).fit(Z, Y), "n_sets"),
-    (lambda: LatentBasis(n_sets=3).fit(Z, Y), "l·n ≤ M"),
-    (lambda: LatentBasis().fit(Z, Y, sets=[1, 2]), "2 sets"),
-    (lambda: LatentBasis(rank_deficient="hope").fit(Z, Y), "rank_deficient"),
-    (lambda: LatentBasis(temperature=0).fit(Z, Y).predict_proba(Z), "temperature"),
-    (lambda: LatentBasis(rank_deficient="complete").fit(0 * Z, Y), "zero"),
-    (lambda: LatentBasis.from_means(Z[:3], [0, 1]), "2 labels"),
-    (lambda: LatentBasis.from_means(Z[:3], [0, 1, 2], sets=[1]), "1 sets"),
-    (lambda: LatentBasis().fit(Z, Y).transform(Z[:, :5]), "5 features"),
-    (lambda: LatentBasis().fit(Z, Y).transform(Z[0]), "Reshape"),
-    (lambda: LatentBasis().fit(Z, Y).predict(Z * float("inf")), "NaN or infinity"),
-    (lambda: LatentBasis().fit(Z, Y).label_rank(Z, Y + 1), "unknown"),
-    (lambda: LatentBasis().fit(Z, Y).label_rank(Z, Y[:4]), "4 labels"),
-    (lambda: LatentBasis().fit(Z, Y).inverse_transform(Z[:, :5]), "5 features"),
-])
+@pytest.mark.parametrize(
+    "call,says",
+    [
+        (lambda: orthogonalise(torch.cat([draw(0, 3, 6), torch.zeros(1, 6)])), "vector 3"),
+        (
+            lambda: orthogonalise(
+                draw(0, 3, 6)[[0, 1, 2, 1]].float(), "lowdin", labels=list("abcb")
+            ),
+            "label b",
+        ),
+        (lambda: orthogonalise(DEPENDENT), "5 means can't be independent with n_features = 4"),
+        (lambda: orthogonalise(torch.zeros(0, 4)), "K, M"),
+        (lambda: orthogonalise(draw(0, 3, 6) / 0), "NaN"),
+        (lambda: orthogonalise(draw(0, 3, 6), "lowdin", set_weight=2), "sets"),
+        (lambda: orthogonalise(draw(0, 3, 6), "lowdin", [1, 2], 2), "2 sets for 3 means"),
+        (lambda: orthogonalise(draw(0, 3, 6), "lowdin", [1, 1, 2], -1), "positive"),
+        (lambda: orthogonalise(draw(0, 3, 6), "qr", [1, 1, 2], 2), "lowdin"),
+        (lambda: orthogonalise(draw(0, 3, 6), "svd"), "unknown method"),
+        (lambda: LatentBasis().fit(Z.masked_fill(Z > 2, float("nan")), Y), "NaN"),
+        (lambda: LatentBasis(n_sets=11).fit(Z, Y), "n_sets"),
+        (lambda: LatentBasis(n_sets=3).fit(Z, Y), "l·n ≤ M"),
+        (lambda: LatentBasis().fit(Z, Y, sets=[1, 2]), "2 sets"),
+        (lambda: LatentBasis(rank_deficient="hope").fit(Z, Y), "rank_deficient"),
+        (lambda: LatentBasis(temperature=0).fit(Z, Y).predict_proba(Z), "temperature"),
+        (lambda: LatentBasis(rank_deficient="complete").fit(0 * Z, Y), "zero"),
+        (lambda: LatentBasis.from_means(Z[:3], [0, 1]), "2 labels"),
+        (lambda: LatentBasis.from_means(Z[:3], [0, 1, 2], sets=[1]), "1 sets"),
+        (lambda: LatentBasis().fit(Z, Y).transform(Z[:, :5]), "5 features"),
+        (lambda: LatentBasis().fit(Z, Y).transform(Z[0]), "Reshape"),
+        (lambda: LatentBasis().fit(Z, Y).predict(Z * float("inf")), "NaN or infinity"),
+        (lambda: LatentBasis().fit(Z, Y).label_rank(Z, Y + 1), "unknown"),
+        (lambda: LatentBasis().fit(Z, Y).label_rank(Z, Y[:4]), "4 labels"),
+        (lambda: LatentBasis().fit(Z, Y).inverse_transform(Z[:, :5]), "5 features"),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:left out")
 def test_bad_input(call, says):
     with pytest.raises(LSDError, match=says) as e:

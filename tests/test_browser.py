@@ -1,17 +1,36 @@
 """The site in a real browser (Debian's chromium, headless): every page, light and dark, wide and narrow, and the search."""
-import functools, json, shutil, sys, threading
+
+import functools
+import json
+import shutil
+import sys
+import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-
 from house import ROOT
 
-sys.path.insert(0, str(ROOT/"docs"))
-webdriver = pytest.importorskip("selenium.webdriver", reason="the site needs the extra docs: pip install -e '.[dev,docs]' -c constraints.txt")
+sys.path.insert(0, str(ROOT / "docs"))
+webdriver = pytest.importorskip(
+    "selenium.webdriver",
+    reason="the site needs the extra docs: pip install -e '.[dev,docs]' -c constraints.txt",
+)
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="no browser: apt-get install chromium chromium-driver")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars"]
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="no browser: apt-get install chromium chromium-driver"
+)
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+]
 
 READY = "const done = arguments[0]; (window.MathJax?.startup?.promise ?? Promise.resolve()).then(() => done(true))"
 LOOK = r"""
@@ -33,13 +52,16 @@ return {
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
+
 
 @pytest.fixture(scope="module")
 def folder(site):
     path, run = site
     assert run.returncode == 0, run.stderr[-3000:]
     return path
+
 
 @pytest.fixture(scope="module")
 def server(folder):
@@ -48,115 +70,188 @@ def server(folder):
     yield f"http://127.0.0.1:{served.server_port}"
     served.shutdown()
 
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]: options.add_argument(flag)
+    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    driver.set_page_load_timeout(60); driver.set_script_timeout(60)
+    driver.set_page_load_timeout(60)
+    driver.set_script_timeout(60)
     yield driver
     driver.quit()
 
+
 def screen(browser, width, scheme):
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", dict(width=width, height=900, deviceScaleFactor=1, mobile=False))
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dict(features=[dict(name="prefers-color-scheme", value=scheme)]))
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        dict(width=width, height=900, deviceScaleFactor=1, mobile=False),
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        dict(features=[dict(name="prefers-color-scheme", value=scheme)]),
+    )
+
 
 def complaints(browser):
-    return [f"console: {e['message']}" for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    return [
+        f"console: {e['message']}" for e in browser.get_log("browser") if e["level"] == "SEVERE"
+    ]
+
 
 STATE = "const d = document.getElementById('lsd-playground')?.dataset; return d && {...d}"
+
 
 def wait(browser, script, good, seconds=60):
     "The value of a script, as soon as it is good."
     from selenium.webdriver.support.ui import WebDriverWait
-    WebDriverWait(browser, seconds).until(lambda b: good(b.execute_script(script)), f"never came: {script}")
+
+    WebDriverWait(browser, seconds).until(
+        lambda b: good(b.execute_script(script)), f"never came: {script}"
+    )
     return browser.execute_script(script)
+
 
 def faults(browser, url, views):
     "What is wrong with a page: it is loaded once, and looked at in several widths and colour schemes."
     screen(browser, *views[0])
     browser.get(url)
     browser.execute_async_script(READY)
-    if url.endswith("/playground.html"): wait(browser, STATE, lambda d: d["state"] != "loading")
+    if url.endswith("/playground.html"):
+        wait(browser, STATE, lambda d: d["state"] != "loading")
     found = []
     for width, scheme in views:
         screen(browser, width, scheme)
         saw = browser.execute_script(LOOK)
         for kind in ("missing", "maths", "errors", "raw", "elsewhere"):
-            if saw[kind]: found.append(f"{kind}: {saw[kind]}")
-        if saw["wide"] > 0: found.append(f"{width} px: {saw['wide']} px too wide")
-        if (saw["page"] < .5) != (scheme == "dark"): found.append(f"{scheme}: background {saw['page']:.2f}")
-        if abs(saw["page"] - saw["ink"]) < .4: found.append(f"{scheme}: text can't be read on its background")
-        if any(light < .9 for light in saw["figures"]): found.append(f"{scheme}: a figure on a dark background")
+            if saw[kind]:
+                found.append(f"{kind}: {saw[kind]}")
+        if saw["wide"] > 0:
+            found.append(f"{width} px: {saw['wide']} px too wide")
+        if (saw["page"] < 0.5) != (scheme == "dark"):
+            found.append(f"{scheme}: background {saw['page']:.2f}")
+        if abs(saw["page"] - saw["ink"]) < 0.4:
+            found.append(f"{scheme}: text can't be read on its background")
+        if any(light < 0.9 for light in saw["figures"]):
+            found.append(f"{scheme}: a figure on a dark background")
     return sorted(set(found)) + complaints(browser)
 
-def pages(folder): return sorted(p.name for p in folder.glob("*.html"))
+
+def pages(folder):
+    return sorted(p.name for p in folder.glob("*.html"))
+
 
 def test_every_page_from_a_server(browser, folder, server):
     views = [(w, s) for s in ("light", "dark") for w in (1280, 390)]
     found = {name: faults(browser, f"{server}/{name}", views) for name in pages(folder)}
-    assert not any(found.values()), "\n" + "\n".join(f"{n}: {f}" for n, fs in found.items() for f in fs)
+    assert not any(found.values()), "\n" + "\n".join(
+        f"{n}: {f}" for n, fs in found.items() for f in fs
+    )
+
 
 def test_every_page_from_a_folder(browser, folder):
-    found = {name: faults(browser, (folder/name).as_uri(), [(1280, "dark"), (390, "light")]) for name in pages(folder) if name != "search.html"}
-    assert not any(found.values()), "\n" + "\n".join(f"{n}: {f}" for n, fs in found.items() for f in fs)
+    found = {
+        name: faults(browser, (folder / name).as_uri(), [(1280, "dark"), (390, "light")])
+        for name in pages(folder)
+        if name != "search.html"
+    }
+    assert not any(found.values()), "\n" + "\n".join(
+        f"{n}: {f}" for n, fs in found.items() for f in fs
+    )
+
 
 def test_search_finds_the_chapter(browser, server):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
+
     screen(browser, 1280, "light")
     browser.get(f"{server}/index.html")
     box = browser.find_element(By.CSS_SELECTOR, "input[name=q]")
-    box.send_keys("quasi-eigenvector"); box.submit()
-    hits = WebDriverWait(browser, 20).until(lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a"))
+    box.send_keys("quasi-eigenvector")
+    box.submit()
+    hits = WebDriverWait(browser, 20).until(
+        lambda b: b.find_elements(By.CSS_SELECTOR, "#search-results li a")
+    )
     assert any("06_quasi_eigenvectors.html" in hit.get_attribute("href") for hit in hits)
     assert not complaints(browser)
 
 
 # ---- the playground
 
+
 def draw(browser, *strokes):
     "Draw on the pad with the mouse, point by point; coordinates from 0 to 1."
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
+
     browser.find_element(By.ID, "pg-clear").click()
     pad = browser.find_element(By.ID, "pg-pad")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", pad)
     w, h = pad.size["width"], pad.size["height"]
     for stroke in strokes:
         hand = ActionChains(browser, duration=10)
-        places = [(round((x - .5) * w), round((y - .5) * h)) for x, y in stroke]
+        places = [(round((x - 0.5) * w), round((y - 0.5) * h)) for x, y in stroke]
         hand.move_to_element_with_offset(pad, *places[0]).click_and_hold()
-        for place in places[1:]: hand.move_to_element_with_offset(pad, *place)
+        for place in places[1:]:
+            hand.move_to_element_with_offset(pad, *place)
         hand.release().perform()
+
 
 def turn(browser, knob, value):
     "Move a slider or choose from a list, as a hand would."
     before = int(browser.execute_script(STATE)["updates"])
-    browser.execute_script("const k = document.getElementById(arguments[0]); k.value = arguments[1]; for (const e of ['input', 'change']) k.dispatchEvent(new Event(e, {bubbles: true}))", f"pg-{knob}", value)
+    browser.execute_script(
+        "const k = document.getElementById(arguments[0]); k.value = arguments[1]; for (const e of ['input', 'change']) k.dispatchEvent(new Event(e, {bubbles: true}))",
+        f"pg-{knob}",
+        value,
+    )
     return wait(browser, STATE, lambda d: int(d["updates"]) > before)
 
-DIGITS = {"0": [[(.5, .15), (.32, .25), (.27, .5), (.32, .75), (.5, .85), (.68, .75), (.73, .5), (.68, .25), (.5, .15)]],
-          "1": [[(.5, .15), (.5, .85)]],
-          "7": [[(.25, .2), (.75, .2), (.6, .5), (.48, .85)]]}
+
+DIGITS = {
+    "0": [
+        [
+            (0.5, 0.15),
+            (0.32, 0.25),
+            (0.27, 0.5),
+            (0.32, 0.75),
+            (0.5, 0.85),
+            (0.68, 0.75),
+            (0.73, 0.5),
+            (0.68, 0.25),
+            (0.5, 0.15),
+        ]
+    ],
+    "1": [[(0.5, 0.15), (0.5, 0.85)]],
+    "7": [[(0.25, 0.2), (0.75, 0.2), (0.6, 0.5), (0.48, 0.85)]],
+}
+
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_playground_reads_and_turns_what_is_drawn(browser, server, width):
     screen(browser, width, "light")
     browser.get(f"{server}/playground.html")
-    assert wait(browser, STATE, lambda d: d["state"] != "loading")["state"] == "ready", "run `python docs/playground.py` where npm reaches its registry"
+    assert wait(browser, STATE, lambda d: d["state"] != "loading")["state"] == "ready", (
+        "run `python docs/playground.py` where npm reaches its registry"
+    )
     for digit, strokes in DIGITS.items():
         before = int(browser.execute_script(STATE)["updates"])
         draw(browser, *strokes)
         seen = wait(browser, STATE, lambda d: int(d["updates"]) > before)
-        assert (seen["label"], seen["read"]) == (digit, digit), "the spectrum names the drawing, and so does the classifier"
+        assert (seen["label"], seen["read"]) == (digit, digit), (
+            "the spectrum names the drawing, and so does the classifier"
+        )
         picture = browser.execute_script("return document.getElementById('pg-out').toDataURL()")
         for goal in ("3", "8"):
             turn(browser, "goal", goal)
             assert turn(browser, "angle", 90)["read"] == goal, f"a {digit} turned to {goal}"
-        assert browser.execute_script("return document.getElementById('pg-out').toDataURL()") != picture
+        assert (
+            browser.execute_script("return document.getElementById('pg-out').toDataURL()")
+            != picture
+        )
         assert turn(browser, "angle", 0)["read"] == digit
         assert turn(browser, "keep", 4)["kept"] == "4"
         assert turn(browser, "keep", 100)["kept"] == "100"
@@ -164,50 +259,75 @@ def test_playground_reads_and_turns_what_is_drawn(browser, server, width):
     assert took[0] < 100, f"the fastest of {len(took)} updates took {took[0]:.0f} ms"
     assert not complaints(browser)
 
+
 def test_playground_computes_what_python_does(browser, server):
-    import torch
-    from lsd_nb import LatentSpectralDecomposition, load_dataset, load_pretrained
-    from lsd_nb.explore import knobs
     import playground
-    table = json.loads((playground.FOLDER/"basis.json").read_text())
+    import torch
+
+    from lsd_nb import load_dataset, load_pretrained
+    from lsd_nb.explore import knobs
+
+    table = json.loads((playground.FOLDER / "basis.json").read_text())
     nets, xi = load_pretrained("mnist", device="cpu"), torch.tensor(table["vectors"])
     data = load_dataset(progress=False).test
     image = data.images[(data.labels == 4).nonzero()[0]]
-    with torch.inference_mode(): c = (nets.encoder(image)[0] @ xi.T / table["latent_dim"])[0]
-    first = lambda label: next(k for k, (l, s) in enumerate(zip(table["labels"], table["sets"])) if (l, s) == (label, 1))
+    with torch.inference_mode():
+        c = (nets.encoder(image)[0] @ xi.T / table["latent_dim"])[0]
+    first = lambda label: next(
+        k for k, (l, s) in enumerate(zip(table["labels"], table["sets"])) if (l, s) == (label, 1)
+    )
     label = table["labels"][int(c.abs().argmax())]
-    expected = nets.generator((knobs(c, 30, first(label), first(9), 60.) @ xi)[None])[0, 0]
+    expected = nets.generator((knobs(c, 30, first(label), first(9), 60.0) @ xi)[None])[0, 0]
     screen(browser, 1280, "light")
     browser.get(f"{server}/playground.html")
     wait(browser, STATE, lambda d: d["state"] == "ready")
     before = int(browser.execute_script(STATE)["updates"])
     browser.execute_script("document.querySelectorAll('#pg-examples button')[4].click()")
     assert wait(browser, STATE, lambda d: int(d["updates"]) > before)["label"] == str(label)
-    turn(browser, "keep", 30); turn(browser, "goal", 9); turn(browser, "angle", 60)
-    grey = browser.execute_script("const p = document.getElementById('pg-out').getContext('2d').getImageData(0, 0, 28, 28).data; return Array.from({length: 784}, (_, i) => p[4 * i])")
-    assert (torch.tensor(grey).view(28, 28) - (expected + 1) * 127.5).abs().max() <= 1, "page and package decode different images"
+    turn(browser, "keep", 30)
+    turn(browser, "goal", 9)
+    turn(browser, "angle", 60)
+    grey = browser.execute_script(
+        "const p = document.getElementById('pg-out').getContext('2d').getImageData(0, 0, 28, 28).data; return Array.from({length: 784}, (_, i) => p[4 * i])"
+    )
+    assert (torch.tensor(grey).view(28, 28) - (expected + 1) * 127.5).abs().max() <= 1, (
+        "page and package decode different images"
+    )
+
 
 def test_playground_from_a_file_says_how_to_serve_it(browser, folder):
     screen(browser, 1280, "light")
-    browser.get((folder/"playground.html").as_uri())
+    browser.get((folder / "playground.html").as_uri())
     assert wait(browser, STATE, lambda d: d["state"] != "loading")["state"] == "file"
-    assert "http.server" in browser.execute_script("return document.getElementById('lsd-playground').innerText")
+    assert "http.server" in browser.execute_script(
+        "return document.getElementById('lsd-playground').innerText"
+    )
     assert not complaints(browser)
+
 
 def test_playground_without_its_files_says_so(browser, folder, tmp_path):
     for p in folder.iterdir():
-        if p.name != "playground": (tmp_path/p.name).symlink_to(p)
-    served = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+        if p.name != "playground":
+            (tmp_path / p.name).symlink_to(p)
+    served = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path))
+    )
     threading.Thread(target=served.serve_forever, daemon=True).start()
     browser.get(f"http://127.0.0.1:{served.server_port}/playground.html")
     assert wait(browser, STATE, lambda d: d["state"] != "loading")["state"] == "failed"
-    assert "make docs" in browser.execute_script("return document.getElementById('lsd-playground').innerText")
-    served.shutdown(); complaints(browser)
+    assert "make docs" in browser.execute_script(
+        "return document.getElementById('lsd-playground').innerText"
+    )
+    served.shutdown()
+    complaints(browser)
 
 
 # ---- interactive figures
 
+
 def test_a_plotly_figure_is_drawn_without_a_network(browser, figure):
-    browser.get((figure/"index.html").as_uri())
-    wait(browser, "return document.querySelectorAll('.plotly-box .main-svg').length", lambda n: n > 0)
+    browser.get((figure / "index.html").as_uri())
+    wait(
+        browser, "return document.querySelectorAll('.plotly-box .main-svg').length", lambda n: n > 0
+    )
     assert not browser.execute_script(LOOK)["elsewhere"] and not complaints(browser)

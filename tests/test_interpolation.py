@@ -1,54 +1,93 @@
 """Interpolation and arithmetic: paths that hit their ends, marks with known answers, sums of known images, and bad input."""
-import json, math
 
-import pytest, torch
+import json
+import math
+
+import pytest
+import torch
+from house import ROOT
 from torch import nn
 
-from house import ROOT
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
-from lsd_nb.interpolation import Triples, analogy_images, analogy_marks, corner_path, draw_triples, latent_path, path_marks, strangeness
+from lsd_nb.studies.interpolation import (
+    Triples,
+    analogy_images,
+    analogy_marks,
+    corner_path,
+    draw_triples,
+    latent_path,
+    path_marks,
+    strangeness,
+)
 
 
-def noise(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
-BASIS = LatentBasis(method="lowdin").fit(torch.cat([noise(60, 6) * .1 + 4 * torch.eye(6)[k] for k in range(3)]), [k for k in range(3) for _ in range(60)])
+
+BASIS = LatentBasis(method="lowdin").fit(
+    torch.cat([noise(60, 6) * 0.1 + 4 * torch.eye(6)[k] for k in range(3)]),
+    [k for k in range(3) for _ in range(60)],
+)
+
 
 class Picture(nn.Module):
     "Features are the pixels; the logits are the first three."
+
     def __init__(self):
         super().__init__()
         self.head = nn.Linear(4, 3, bias=False)
         self.head.weight.data = 30 * torch.eye(3, 4)
-    def features(self, x): return x.flatten(1)
-    def forward(self, x): return self.head(self.features(x))
 
-def pictures(rows): return torch.as_tensor(rows, dtype=torch.float32).unflatten(-1, (1, 2, 2))
+    def features(self, x):
+        return x.flatten(1)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def pictures(rows):
+    return torch.as_tensor(rows, dtype=torch.float32).unflatten(-1, (1, 2, 2))
 
 
 # ---- paths
+
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_paths_hit_their_ends(steps):
     a, b = noise(5, 6), noise(5, 6, seed=1)
     for kind in ("spherical", "linear"):
         path = latent_path(a, b, steps, kind)
-        assert path.shape == (5, steps + 1, 6) and torch.equal(path[:, 0], a) and torch.equal(path[:, -1], b)
+        assert (
+            path.shape == (5, steps + 1, 6)
+            and torch.equal(path[:, 0], a)
+            and torch.equal(path[:, -1], b)
+        )
+
 
 def test_arc_keeps_the_norm_and_has_even_steps():
     a, b = (v / v.norm(dim=1, keepdim=True) * 3 for v in (noise(50, 6), noise(50, 6, seed=1)))
     path = latent_path(a, b, 12)
-    assert torch.allclose(path.norm(dim=2), torch.full((50, 13), 3.), atol=1e-5)
+    assert torch.allclose(path.norm(dim=2), torch.full((50, 13), 3.0), atol=1e-5)
     step = path.diff(dim=1).norm(dim=2)
     assert torch.allclose(step, step[:, :1].expand_as(step), atol=1e-4)
     angle = torch.arccos((a * b).sum(1) / 9)
-    assert torch.allclose(2 * 3 * torch.sin(angle / 24), step[:, 0], atol=1e-4)              # the chord of a twelfth of the angle
+    assert torch.allclose(
+        2 * 3 * torch.sin(angle / 24), step[:, 0], atol=1e-4
+    )  # the chord of a twelfth of the angle
+
 
 def test_arc_between_different_norms_changes_the_norm_evenly():
     a, b = noise(20, 6), 4 * noise(20, 6, seed=1)
     norms = latent_path(a, b, 4).norm(dim=2)
-    assert torch.allclose(norms, torch.stack([torch.lerp(a.norm(dim=1), b.norm(dim=1), t / 4) for t in range(5)], 1), atol=1e-4)
+    assert torch.allclose(
+        norms,
+        torch.stack([torch.lerp(a.norm(dim=1), b.norm(dim=1), t / 4) for t in range(5)], 1),
+        atol=1e-4,
+    )
+
 
 @pytest.mark.parametrize("first", ["label", "style"])
 def test_corner_has_one_sort_of_amplitudes_from_each_end(first):
@@ -58,13 +97,20 @@ def test_corner_has_one_sort_of_amplitudes_from_each_end(first):
     labelled = torch.as_tensor(BASIS.sets_ == 1)
     c, d, m = (torch.as_tensor(BASIS.transform(v)) for v in (a, b, path[:, 3]))
     new, old = (d, c) if first == "label" else (c, d)
-    assert torch.allclose(m[:, labelled], new[:, labelled], atol=1e-5) and torch.allclose(m[:, ~labelled], old[:, ~labelled], atol=1e-5)
+    assert torch.allclose(m[:, labelled], new[:, labelled], atol=1e-5) and torch.allclose(
+        m[:, ~labelled], old[:, ~labelled], atol=1e-5
+    )
+
 
 def test_paths_take_arrays():
-    assert torch.equal(latent_path(noise(2, 6).numpy(), noise(2, 6, seed=1).numpy(), 3), latent_path(noise(2, 6), noise(2, 6, seed=1), 3))
+    assert torch.equal(
+        latent_path(noise(2, 6).numpy(), noise(2, 6, seed=1).numpy(), 3),
+        latent_path(noise(2, 6), noise(2, 6, seed=1), 3),
+    )
 
 
 # ---- marks
+
 
 def test_straight_and_crooked_paths():
     e = torch.eye(4)
@@ -72,105 +118,227 @@ def test_straight_and_crooked_paths():
     crooked = torch.stack([e[0], e[0], e[2], e[2], e[1]])
     m = path_marks(pictures(torch.stack([straight, crooked])), Picture())
     root = math.sqrt(2)
-    assert m["length"].tolist() == pytest.approx([root, 2 * root]) and m["detour"].tolist() == pytest.approx([1, 2])
-    assert m["jump"].tolist() == pytest.approx([.25, .5]) and m["changes"].tolist() == [1, 2] and m["third"].tolist() == [0, 1]
-    assert m["lowest"][0].item() == pytest.approx(.5, abs=1e-4) and m["confidence"][1].item() == pytest.approx(1, abs=1e-4)
+    assert m["length"].tolist() == pytest.approx([root, 2 * root]) and m[
+        "detour"
+    ].tolist() == pytest.approx([1, 2])
+    assert (
+        m["jump"].tolist() == pytest.approx([0.25, 0.5])
+        and m["changes"].tolist() == [1, 2]
+        and m["third"].tolist() == [0, 1]
+    )
+    assert m["lowest"][0].item() == pytest.approx(0.5, abs=1e-4) and m["confidence"][
+        1
+    ].item() == pytest.approx(1, abs=1e-4)
+
 
 def test_a_path_that_stays_is_no_division_by_zero():
     m = path_marks(pictures(torch.eye(4)[[0, 0, 0]])[None], Picture())
-    assert m["length"] == m["jump"] == m["changes"] == m["third"] == 0 and torch.isfinite(m["detour"]).all()
+    assert (
+        m["length"] == m["jump"] == m["changes"] == m["third"] == 0
+        and torch.isfinite(m["detour"]).all()
+    )
+
 
 def test_strangeness_is_a_ratio_of_distances():
     real = pictures(torch.eye(4))
-    assert strangeness(real, real, real * .5, Picture()).tolist() == pytest.approx([0] * 4, abs=1e-5)
-    assert strangeness(real * .25, real, real * .5, Picture()).tolist() == pytest.approx([1.5] * 4, rel=1e-4)
+    assert strangeness(real, real, real * 0.5, Picture()).tolist() == pytest.approx(
+        [0] * 4, abs=1e-5
+    )
+    assert strangeness(real * 0.25, real, real * 0.5, Picture()).tolist() == pytest.approx(
+        [1.5] * 4, rel=1e-4
+    )
 
 
 # ---- sums
 
+
 def test_triples_have_the_labels_and_sides_they_should():
     values, labels = noise(600), torch.arange(600) % 4
-    t = draw_triples(values, labels, n=5, k=2, per_pair=3, share=.1)
+    t = draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1)
     assert len(t.target) == 4 * 3 * 2 * 3 and t.a.shape == (72, 5) and t.c.shape == (72, 2)
     up = t.goal > t.without
     assert up.sum() == 36
     for side, rows in ((up, (t.a, t.b)), (~up, (t.b, t.a))):
         high, low = (values[r[side]] for r in rows)
         assert high.min() > low.max()
-    assert (labels[t.a] == t.source[:, None]).all() and (labels[t.b] == t.source[:, None]).all() and (labels[t.c] == t.target[:, None]).all()
-    assert all(torch.equal(u, v) for u, v in zip(t, draw_triples(values, labels, n=5, k=2, per_pair=3, share=.1)))
-    assert not torch.equal(t.a, draw_triples(values, labels, n=5, k=2, per_pair=3, share=.1, seed=1).a)
+    assert (
+        (labels[t.a] == t.source[:, None]).all()
+        and (labels[t.b] == t.source[:, None]).all()
+        and (labels[t.c] == t.target[:, None]).all()
+    )
+    assert all(
+        torch.equal(u, v)
+        for u, v in zip(t, draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1))
+    )
+    assert not torch.equal(
+        t.a, draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1, seed=1).a
+    )
+
 
 @pytest.fixture
 def toy():
     "Images are latents of four numbers: two say which label, two how it is written."
-    lsd = LatentSpectralDecomposition(lambda z: z.unflatten(1, (1, 2, 2)), lambda x: 30 * x.flatten(1)[:, :2], latent_shape=4)
+    lsd = LatentSpectralDecomposition(
+        lambda z: z.unflatten(1, (1, 2, 2)), lambda x: 30 * x.flatten(1)[:, :2], latent_shape=4
+    )
     lsd.basis = LatentBasis.from_means(torch.eye(4)[:2], [0, 1])
     return lsd
 
+
 def test_amplitudes_keep_the_label_and_move_the_rest(toy):
-    codes = torch.tensor([[1., .1, .5, .2], [.2, .1, .1, .2], [.1, .5, .1, 0.]])
-    t = Triples(*torch.tensor([[[0]], [[1]], [[2]]]), torch.tensor([0]), torch.tensor([1]), torch.zeros(1), torch.ones(1))
+    codes = torch.tensor([[1.0, 0.1, 0.5, 0.2], [0.2, 0.1, 0.1, 0.2], [0.1, 0.5, 0.1, 0.0]])
+    t = Triples(
+        *torch.tensor([[[0]], [[1]], [[2]]]),
+        torch.tensor([0]),
+        torch.tensor([1]),
+        torch.zeros(1),
+        torch.ones(1),
+    )
     sum_ = lambda way: analogy_images(toy, pictures(codes), codes, t, way).flatten()
-    for way, answer in (("c alone", [.1, .5, .1, 0]), ("pixels", [.9, .5, .5, 0]), ("latents", [.9, .5, .5, 0]), ("amplitudes", [.1, .5, .5, 0]), ("amplitudes, label raised", [.1, .5, .5, 0])):
+    for way, answer in (
+        ("c alone", [0.1, 0.5, 0.1, 0]),
+        ("pixels", [0.9, 0.5, 0.5, 0]),
+        ("latents", [0.9, 0.5, 0.5, 0]),
+        ("amplitudes", [0.1, 0.5, 0.5, 0]),
+        ("amplitudes, label raised", [0.1, 0.5, 0.5, 0]),
+    ):
         assert sum_(way).tolist() == pytest.approx(answer, abs=1e-6), way
-    assert toy.classifier(pictures(sum_("latents").detach())).argmax() == 0                  # the sum of latents lost its label
+    assert (
+        toy.classifier(pictures(sum_("latents").detach())).argmax() == 0
+    )  # the sum of latents lost its label
+
 
 def test_label_is_raised_where_it_was_lost(toy):
-    codes = torch.tensor([[0., 0., 1.5, 0.], [0., 0., .5, 0.], [.6, .5, .1, 0.]])            # c reads as 0, and should be 1
-    t = Triples(*torch.tensor([[[0]], [[1]], [[2]]]), torch.tensor([0]), torch.tensor([1]), torch.zeros(1), torch.ones(1))
-    before, after = (analogy_images(toy, pictures(codes), codes, t, way) for way in ("amplitudes", "amplitudes, label raised"))
-    assert toy.classifier(before).argmax() == 0 and toy.classifier(after).argmax() == 1 and after.flatten()[2] > .5
+    codes = torch.tensor(
+        [[0.0, 0.0, 1.5, 0.0], [0.0, 0.0, 0.5, 0.0], [0.6, 0.5, 0.1, 0.0]]
+    )  # c reads as 0, and should be 1
+    t = Triples(
+        *torch.tensor([[[0]], [[1]], [[2]]]),
+        torch.tensor([0]),
+        torch.tensor([1]),
+        torch.zeros(1),
+        torch.ones(1),
+    )
+    before, after = (
+        analogy_images(toy, pictures(codes), codes, t, way)
+        for way in ("amplitudes", "amplitudes, label raised")
+    )
+    assert (
+        toy.classifier(before).argmax() == 0
+        and toy.classifier(after).argmax() == 1
+        and after.flatten()[2] > 0.5
+    )
+
 
 def test_marks_of_images_that_are_known():
-    from lsd_nb.rotation import image_style
-    bars = torch.full((4, 1, 28, 28), -1.)
-    for n, width in enumerate((2, 4, 6, 8)): bars[n, 0, 4:24, 10:10 + width] = 1.
+    from lsd_nb.studies.rotation import image_style
+
+    bars = torch.full((4, 1, 28, 28), -1.0)
+    for n, width in enumerate((2, 4, 6, 8)):
+        bars[n, 0, 4:24, 10 : 10 + width] = 1.0
     widths = image_style(bars)["stroke_width"]
-    t = Triples(*torch.zeros(3, 4, 1, dtype=torch.long), torch.zeros(4, dtype=torch.long), torch.tensor([0, 0, 0, 1]), widths[0].expand(4).float(), widths[2].expand(4).float())
+    t = Triples(
+        *torch.zeros(3, 4, 1, dtype=torch.long),
+        torch.zeros(4, dtype=torch.long),
+        torch.tensor([0, 0, 0, 1]),
+        widths[0].expand(4).float(),
+        widths[2].expand(4).float(),
+    )
+
     class Zero(nn.Linear):
-        def forward(self, x): return torch.eye(2)[torch.zeros(len(x), dtype=torch.long)]
+        def forward(self, x):
+            return torch.eye(2)[torch.zeros(len(x), dtype=torch.long)]
+
     m = analogy_marks(bars, "stroke_width", t, Zero(1, 1))
-    assert m["moved"][[0, 2]].tolist() == pytest.approx([0, 1], abs=1e-5) and m["kept"].tolist() == [1, 1, 1, 0]
-    assert m["solved"].tolist() == [0, float(m["moved"][1] > .5), 1, 0]
+    assert m["moved"][[0, 2]].tolist() == pytest.approx([0, 1], abs=1e-5) and m[
+        "kept"
+    ].tolist() == [1, 1, 1, 0]
+    assert m["solved"].tolist() == [0, float(m["moved"][1] > 0.5), 1, 0]
 
 
 # ---- what is reported
 
+
 def test_results_say_what_the_chapter_says():
-    found = json.loads((ROOT/"results/interpolation.json").read_text())
+    found = json.loads((ROOT / "results/interpolation.json").read_text())
     paths, header = found["paths"], found["header"]
-    assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == {"pixels", "linear", "spherical", "label first", "style first"}
+    assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == {
+        "pixels",
+        "linear",
+        "spherical",
+        "label first",
+        "style first",
+    }
     for m in (*paths.values(), *found["prior"].values()):
         target = m["along"]["target"]
-        assert len(target) == header["steps"] + 1 and target[0] < .1 < .9 < target[-1], "a path starts at one label and ends at the other"
-    for part in (paths, found["prior"]): assert part["pixels"]["greyness"]["mean"] > 2 * part["spherical"]["greyness"]["mean"], "pixels fade, the arc does not"
+        assert len(target) == header["steps"] + 1 and target[0] < 0.1 < 0.9 < target[-1], (
+            "a path starts at one label and ends at the other"
+        )
+    for part in (paths, found["prior"]):
+        assert part["pixels"]["greyness"]["mean"] > 2 * part["spherical"]["greyness"]["mean"], (
+            "pixels fade, the arc does not"
+        )
     assert paths["spherical"]["confidence"]["mean"] > paths["pixels"]["confidence"]["mean"]
     assert paths["label first"]["slant_start"]["mean"] > paths["spherical"]["slant_start"]["mean"]
     rows = {(r["attribute"], r["way"], r["n"], r["k"]): r for r in found["analogies"]}
     for attribute in ("slant", "stroke_width"):
-        assert rows[attribute, "amplitudes, label raised", 10, 1]["kept"]["mean"] > rows[attribute, "latents", 10, 1]["kept"]["mean"]
-        assert rows[attribute, "latents", 10, 10]["solved"]["mean"] > rows[attribute, "pixels", 10, 10]["solved"]["mean"]
+        assert (
+            rows[attribute, "amplitudes, label raised", 10, 1]["kept"]["mean"]
+            > rows[attribute, "latents", 10, 1]["kept"]["mean"]
+        )
+        assert (
+            rows[attribute, "latents", 10, 10]["solved"]["mean"]
+            > rows[attribute, "pixels", 10, 10]["solved"]["mean"]
+        )
 
 
 # ---- bad input
 
-TOY = Triples(*torch.zeros(3, 2, 1, dtype=torch.long), *torch.zeros(2, 2, dtype=torch.long), torch.zeros(2), torch.ones(2))
+TOY = Triples(
+    *torch.zeros(3, 2, 1, dtype=torch.long),
+    *torch.zeros(2, 2, dtype=torch.long),
+    torch.zeros(2),
+    torch.ones(2),
+)
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: latent_path(noise(2, 6), -noise(2, 6)), "opposite"), (lambda: latent_path(noise(2, 6), torch.zeros(2, 6)), "zero vector"),
-    (lambda: latent_path(noise(2, 6), noise(2, 5)), "expected the same"), (lambda: latent_path(noise(6), noise(6)), "expected the same"),
-    (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1) * math.nan), "NaN"), (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1), 0), "steps is 0"),
-    (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1), kind="cubic"), "unknown kind"),
-    (lambda: corner_path(noise(2, 6), noise(2, 6, seed=1), BASIS, 3), "even number"), (lambda: corner_path(noise(2, 6), noise(2, 6, seed=1), BASIS, first="both"), "label or style"),
-    (lambda: corner_path(noise(2, 6), noise(3, 6, seed=1), BASIS), "as many ends"), (lambda: corner_path(noise(2, 5), noise(2, 5, seed=1), BASIS), "features"),
-    (lambda: path_marks(torch.zeros(3, 1, 2, 2), Picture()), "N, F, 1, H, W"), (lambda: path_marks(torch.zeros(3, 1, 1, 2, 2), Picture()), "two frames"),
-    (lambda: path_marks(torch.full((1, 2, 1, 2, 2), math.nan), Picture()), "NaN"),
-    (lambda: draw_triples(noise(20), torch.zeros(19)), "one finite value per label"), (lambda: draw_triples(noise(20) / 0, torch.arange(20) % 2), "one finite value"),
-    (lambda: draw_triples(noise(20), torch.arange(20) % 2, share=.6), "share in"), (lambda: draw_triples(noise(20), torch.arange(20) % 2, n=0), "expected ≥ 1"),
-    (lambda: draw_triples(noise(20), torch.arange(20) % 10, share=.2), "give more images"),
-    (lambda: draw_triples(noise(20), torch.zeros(20)), "two labels"),
-    (lambda: analogy_marks(torch.zeros(3, 1, 28, 28), "slant", TOY, Picture()), "give one each"), (lambda: analogy_marks(torch.zeros(2, 1, 28, 28), "colour", TOY, Picture()), "unknown attribute")])
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: latent_path(noise(2, 6), -noise(2, 6)), "opposite"),
+        (lambda: latent_path(noise(2, 6), torch.zeros(2, 6)), "zero vector"),
+        (lambda: latent_path(noise(2, 6), noise(2, 5)), "expected the same"),
+        (lambda: latent_path(noise(6), noise(6)), "expected the same"),
+        (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1) * math.nan), "NaN"),
+        (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1), 0), "steps is 0"),
+        (lambda: latent_path(noise(2, 6), noise(2, 6, seed=1), kind="cubic"), "unknown kind"),
+        (lambda: corner_path(noise(2, 6), noise(2, 6, seed=1), BASIS, 3), "even number"),
+        (
+            lambda: corner_path(noise(2, 6), noise(2, 6, seed=1), BASIS, first="both"),
+            "label or style",
+        ),
+        (lambda: corner_path(noise(2, 6), noise(3, 6, seed=1), BASIS), "as many ends"),
+        (lambda: corner_path(noise(2, 5), noise(2, 5, seed=1), BASIS), "features"),
+        (lambda: path_marks(torch.zeros(3, 1, 2, 2), Picture()), "N, F, 1, H, W"),
+        (lambda: path_marks(torch.zeros(3, 1, 1, 2, 2), Picture()), "two frames"),
+        (lambda: path_marks(torch.full((1, 2, 1, 2, 2), math.nan), Picture()), "NaN"),
+        (lambda: draw_triples(noise(20), torch.zeros(19)), "one finite value per label"),
+        (lambda: draw_triples(noise(20) / 0, torch.arange(20) % 2), "one finite value"),
+        (lambda: draw_triples(noise(20), torch.arange(20) % 2, share=0.6), "share in"),
+        (lambda: draw_triples(noise(20), torch.arange(20) % 2, n=0), "expected ≥ 1"),
+        (lambda: draw_triples(noise(20), torch.arange(20) % 10, share=0.2), "give more images"),
+        (lambda: draw_triples(noise(20), torch.zeros(20)), "two labels"),
+        (
+            lambda: analogy_marks(torch.zeros(3, 1, 28, 28), "slant", TOY, Picture()),
+            "give one each",
+        ),
+        (
+            lambda: analogy_marks(torch.zeros(2, 1, 28, 28), "colour", TOY, Picture()),
+            "unknown attribute",
+        ),
+    ],
+)
 def test_bad_input(make, words):
-    with pytest.raises(LSDError, match=words) as caught: make()
+    with pytest.raises(LSDError, match=words) as caught:
+        make()
     assert "\n" not in str(caught.value)

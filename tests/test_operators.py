@@ -1,16 +1,29 @@
 """Properties and bad input of `lsd_nb.operators` that a notebook should not hold."""
+
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lsd_nb.basis import LatentBasis, amplitudes, orthogonalise
 from lsd_nb.core import LSDError
-from lsd_nb.operators import Operator, householder_swap, plane_rotation, projector, rank_one_rotation, rotation_path, subspace, truncate
+from lsd_nb.operators import (
+    Operator,
+    householder_swap,
+    plane_rotation,
+    projector,
+    rank_one_rotation,
+    rotation_path,
+    subspace,
+    truncate,
+)
 
 M = 8
-XI = orthogonalise(torch.randn(M, M, generator=torch.Generator().manual_seed(0), dtype=torch.float64), "lowdin")
+XI = orthogonalise(
+    torch.randn(M, M, generator=torch.Generator().manual_seed(0), dtype=torch.float64), "lowdin"
+)
 Z = torch.randn(20, M, generator=torch.Generator().manual_seed(1))
 EYE = torch.eye(M, dtype=torch.float64)
 pairs = st.tuples(st.integers(0, M - 1), st.integers(0, M - 1)).filter(lambda p: p[0] != p[1])
@@ -27,14 +40,19 @@ def test_plane_rotations_are_a_group(p, a, b):
     assert abs(torch.linalg.det(ra.matrix).item() - 1) < 1e-10
     close((ra @ rb).matrix, plane_rotation(XI, *p, a + b).matrix)
     close((ra.inverse() @ ra).matrix, EYE)
-    close(amplitudes(ra(XI[p[0]]), XI)[list(p)], torch.tensor([math.cos(a), math.sin(a)], dtype=torch.float64))
+    close(
+        amplitudes(ra(XI[p[0]]), XI)[list(p)],
+        torch.tensor([math.cos(a), math.sin(a)], dtype=torch.float64),
+    )
 
 
 @quick
 @given(pairs)
 def test_projector_and_swap(p):
     i, j = p
-    close(projector(XI, i, j)(XI), (torch.arange(M) == i).double()[:, None] * XI[j])  # P_ij ξ_k = δ_ik ξ_j
+    close(
+        projector(XI, i, j)(XI), (torch.arange(M) == i).double()[:, None] * XI[j]
+    )  # P_ij ξ_k = δ_ik ξ_j
     close((projector(XI, j, i) @ projector(XI, i, j)).matrix, projector(XI, i, i).matrix)
     swap = householder_swap(XI, i, j)
     close(swap(XI[i]), XI[j])
@@ -65,7 +83,14 @@ def test_composition_is_associative_and_acts_right_to_left():
     close((a @ b @ c)(Z), a(b(c(Z))), 1e-5)
 
 
-@pytest.mark.parametrize("act", [plane_rotation(XI, 0, 1, 0.3), lambda z: truncate(z, XI, 3), lambda z: rotation_path(z, XI, [0, 1])])
+@pytest.mark.parametrize(
+    "act",
+    [
+        plane_rotation(XI, 0, 1, 0.3),
+        lambda z: truncate(z, XI, 3),
+        lambda z: rotation_path(z, XI, [0, 1]),
+    ],
+)
 def test_answers_in_kind(act):
     for dtype in (torch.float32, torch.float64):
         z = Z.to(dtype)
@@ -95,34 +120,37 @@ def test_a_basis_will_do_for_vectors():
         assert rotation_path(Z, basis, [0, 1, 2]).shape == (20, 7, M)
 
 
-@pytest.mark.parametrize("call,says", [
-    (lambda: projector(XI, 0, M), f"no vector {M}"),
-    (lambda: projector(XI, -1, 0), "no vector -1"),
-    (lambda: plane_rotation(XI, 2, 2, 0.1), "different"),
-    (lambda: rank_one_rotation(XI, 2, 2, 0, 0.1), "different"),
-    (lambda: householder_swap(XI, 2, 2), "different"),
-    (lambda: projector(XI / M**0.5, 0, 1), "norm"),
-    (lambda: projector(torch.randn(M, M), 0, 1), "orthogonal"),
-    (lambda: projector(XI * math.nan, 0, 1), "NaN"),
-    (lambda: Operator(torch.zeros(3, 4)), "square"),
-    (lambda: Operator(EYE) @ Operator(torch.eye(3)), "composed"),
-    (lambda: Operator(EYE) @ EYE, "call the operator"),
-    (lambda: Operator(EYE)(Z[:, :5]), "5 features"),
-    (lambda: Operator(EYE)(Z * math.nan), "NaN"),
-    (lambda: Operator(EYE)(Z[None]), "shape"),
-    (lambda: projector(XI, 0, 1).inverse(), "rank 1"),
-    (lambda: Operator(0 * EYE).inverse(), "rank 0"),
-    (lambda: truncate(Z, XI, 0), "k=0"),
-    (lambda: truncate(Z, XI, M + 1), f"k={M + 1}"),
-    (lambda: subspace(XI, []), "at least one"),
-    (lambda: subspace(XI, [0, 99]), "no vector 99"),
-    (lambda: rotation_path(Z, XI, []), "one vector"),
-    (lambda: rotation_path(Z, XI, [0, 1], steps=0), "one step"),
-    (lambda: rotation_path(Z, XI, [0, 1], kind="both"), "unknown kind"),
-    (lambda: rotation_path(Z, XI, [0, 1, 1]), "different"),
-    (lambda: rotation_path(0 * Z, XI, [0, 1]), "no component"),
-    (lambda: rotation_path(Z[:, :3], XI, [0, 1]), "3 features"),
-])
+@pytest.mark.parametrize(
+    "call,says",
+    [
+        (lambda: projector(XI, 0, M), f"no vector {M}"),
+        (lambda: projector(XI, -1, 0), "no vector -1"),
+        (lambda: plane_rotation(XI, 2, 2, 0.1), "different"),
+        (lambda: rank_one_rotation(XI, 2, 2, 0, 0.1), "different"),
+        (lambda: householder_swap(XI, 2, 2), "different"),
+        (lambda: projector(XI / M**0.5, 0, 1), "norm"),
+        (lambda: projector(torch.randn(M, M), 0, 1), "orthogonal"),
+        (lambda: projector(XI * math.nan, 0, 1), "NaN"),
+        (lambda: Operator(torch.zeros(3, 4)), "square"),
+        (lambda: Operator(EYE) @ Operator(torch.eye(3)), "composed"),
+        (lambda: Operator(EYE) @ EYE, "call the operator"),
+        (lambda: Operator(EYE)(Z[:, :5]), "5 features"),
+        (lambda: Operator(EYE)(Z * math.nan), "NaN"),
+        (lambda: Operator(EYE)(Z[None]), "shape"),
+        (lambda: projector(XI, 0, 1).inverse(), "rank 1"),
+        (lambda: Operator(0 * EYE).inverse(), "rank 0"),
+        (lambda: truncate(Z, XI, 0), "k=0"),
+        (lambda: truncate(Z, XI, M + 1), f"k={M + 1}"),
+        (lambda: subspace(XI, []), "at least one"),
+        (lambda: subspace(XI, [0, 99]), "no vector 99"),
+        (lambda: rotation_path(Z, XI, []), "one vector"),
+        (lambda: rotation_path(Z, XI, [0, 1], steps=0), "one step"),
+        (lambda: rotation_path(Z, XI, [0, 1], kind="both"), "unknown kind"),
+        (lambda: rotation_path(Z, XI, [0, 1, 1]), "different"),
+        (lambda: rotation_path(0 * Z, XI, [0, 1]), "no component"),
+        (lambda: rotation_path(Z[:, :3], XI, [0, 1]), "3 features"),
+    ],
+)
 def test_bad_input(call, says):
     with pytest.raises(LSDError, match=says) as e:
         call()

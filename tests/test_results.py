@@ -1,33 +1,71 @@
 """The results chapters: their functions on toys with a known answer, and their stored numbers on the networks that are bundled."""
-import json, math
+
+import json
+import math
 
 import numpy as np
 import pytest
 import torch
-
 from house import ROOT
-from lsd_nb.classification import amplitude_profile, calibrate, compare_classifiers, cumulative_rank, noise_accuracy, reliability
-from lsd_nb.basis import LatentBasis
+
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
 from lsd_nb.encoder import EncoderConfig
 from lsd_nb.operators import on_sphere, plane_rotation
-from lsd_nb.reproduction import code_moments, weight_curve
-from lsd_nb.rotation import compare_editors, editors, image_style, mark_edit, peer_directions, summarise, variation
-from lsd_nb.scoreboard import format_table, full_table
-from lsd_nb.topology import collect_labelled, coordinate_tests, mean_convergence, order_spread, size_sweep, turned_angles
+from lsd_nb.studies.classification import (
+    amplitude_profile,
+    calibrate,
+    compare_classifiers,
+    cumulative_rank,
+    noise_accuracy,
+    reliability,
+)
+from lsd_nb.studies.reproduction import code_moments, weight_curve
+from lsd_nb.studies.rotation import (
+    compare_editors,
+    editors,
+    image_style,
+    mark_edit,
+    peer_directions,
+    summarise,
+    variation,
+)
+from lsd_nb.studies.scoreboard import format_table, full_table
+from lsd_nb.studies.topology import (
+    collect_labelled,
+    coordinate_tests,
+    mean_convergence,
+    order_spread,
+    size_sweep,
+    turned_angles,
+)
 
 L, M, SIDE = 4, 12, 6
 
 
 class Drawing(torch.nn.Module):
     "A generator whose images are their latents: coordinate k is the brightness of pixel k; labels are the largest of the first four."
-    latent_dim = M
-    def __init__(self): super().__init__(); self.first = torch.nn.Linear(M, M, bias=False); torch.nn.init.eye_(self.first.weight)
-    def forward(self, z): return torch.nn.functional.pad(torch.tanh(self.first(z) / 2), (0, SIDE * SIDE - M), value=-1.).reshape(-1, 1, SIDE, SIDE)
 
-def read(x): return 8 * x.flatten(1)[:, :L]
-def write(x): return 2 * torch.atanh(x.flatten(1)[:, :M].clamp(-.999, .999))
+    latent_dim = M
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(M, M, bias=False)
+        torch.nn.init.eye_(self.first.weight)
+
+    def forward(self, z):
+        return torch.nn.functional.pad(
+            torch.tanh(self.first(z) / 2), (0, SIDE * SIDE - M), value=-1.0
+        ).reshape(-1, 1, SIDE, SIDE)
+
+
+def read(x):
+    return 8 * x.flatten(1)[:, :L]
+
+
+def write(x):
+    return 2 * torch.atanh(x.flatten(1)[:, :M].clamp(-0.999, 0.999))
+
 
 @pytest.fixture(scope="module")
 def toy():
@@ -35,36 +73,51 @@ def toy():
     z = torch.randn(1200, M)
     x = Drawing()(z).detach()
     y = read(x).argmax(1)
-    lsd = LatentSpectralDecomposition(Drawing(), read, lambda x: (write(x), torch.full((len(x), M), -3.)), n_sets=3, per_set=150, progress=False).fit(x)
+    lsd = LatentSpectralDecomposition(
+        Drawing(),
+        read,
+        lambda x: (write(x), torch.full((len(x), M), -3.0)),
+        n_sets=3,
+        per_set=150,
+        progress=False,
+    ).fit(x)
     return lsd, x, y
 
 
 # ---- topology
 
+
 def test_labels_of_collected_latents(toy):
     lsd, x, y = toy
     z, labels = collect_labelled(lsd, n=500, seed=2)
     assert (read(Drawing()(z)).argmax(1) == labels).all() and z.shape == (500, M)
-    assert (collect_labelled(lsd, x)[1] == y).float().mean() > .95
+    assert (collect_labelled(lsd, x)[1] == y).float().mean() > 0.95
+
 
 def test_moved_means_are_found():
-    z = torch.randn(6000, 5, generator=torch.Generator().manual_seed(0)) + torch.tensor([0, 0, 0, .3, 0])
-    row, = coordinate_tests(z, torch.zeros(6000, dtype=torch.long))
-    assert row["mean_fails"] == .2 and row["variance_fails"] == 0 and row["shape_fails"] == 0
-    flat, = coordinate_tests(z.sign() * z.abs()**.2, torch.zeros(6000, dtype=torch.long))
+    z = torch.randn(6000, 5, generator=torch.Generator().manual_seed(0)) + torch.tensor(
+        [0, 0, 0, 0.3, 0]
+    )
+    (row,) = coordinate_tests(z, torch.zeros(6000, dtype=torch.long))
+    assert row["mean_fails"] == 0.2 and row["variance_fails"] == 0 and row["shape_fails"] == 0
+    (flat,) = coordinate_tests(z.sign() * z.abs() ** 0.2, torch.zeros(6000, dtype=torch.long))
     assert flat["shape_fails"] == 1
+
 
 def test_means_converge_as_the_root_of_v():
     z = torch.randn(80_000, 50, generator=torch.Generator().manual_seed(0))
     a, b = mean_convergence(z, [100, 1600])
-    assert a["mean_error"] / b["mean_error"] == pytest.approx(4, rel=.3)
-    with pytest.raises(LSDError, match="draw more"): mean_convergence(z, [70_000])
+    assert a["mean_error"] / b["mean_error"] == pytest.approx(4, rel=0.3)
+    with pytest.raises(LSDError, match="draw more"):
+        mean_convergence(z, [70_000])
+
 
 def test_lowdin_ignores_the_order_and_gram_schmidt_does_not(toy):
     lsd, x, y = toy
     z = lsd.encode(x)
     spread = lambda method: np.ptp([r["top1"] for r in order_spread(lsd, z, y, method, orders=8)])
-    assert spread("lowdin") < 1e-6 and spread("gram_schmidt") > .05
+    assert spread("lowdin") < 1e-6 and spread("gram_schmidt") > 0.05
+
 
 def test_angles_and_weights(toy):
     lsd, x, y = toy
@@ -76,17 +129,37 @@ def test_angles_and_weights(toy):
     assert [c["weight"] for c in curve] == [1, 5, float("inf")]
     for c in curve:
         direct = lsd.with_basis("lowdin", c["weight"])
-        assert c["top1"] == pytest.approx(100 * (torch.as_tensor(direct.basis.predict(lsd.encode(x))) == y).double().mean().item())
-        assert c["pure"] == sum(int(p.argmax()) == k and p.max() > .9 for p, k in zip(read(Drawing()(torch.as_tensor(direct.basis.vectors_).float())).softmax(1), direct.basis.labels_))
+        assert c["top1"] == pytest.approx(
+            100 * (torch.as_tensor(direct.basis.predict(lsd.encode(x))) == y).double().mean().item()
+        )
+        assert c["pure"] == sum(
+            int(p.argmax()) == k and p.max() > 0.9
+            for p, k in zip(
+                read(Drawing()(torch.as_tensor(direct.basis.vectors_).float())).softmax(1),
+                direct.basis.labels_,
+            )
+        )
+
 
 def test_sweep_covers_sizes_and_seeds(toy):
     lsd, x, y = toy
-    rows = size_sweep(lsd, (lsd.encode(x, sample=True), y), collect_labelled(lsd, n=2000), lsd.encode(x), y, [(20, 1), (20, 3)], seeds=(0, 1))
-    assert {(r["V"], r["n"], r["seed"]) for r in rows} == {(20, n, s) for n in (1, 3) for s in (0, 1)}
+    rows = size_sweep(
+        lsd,
+        (lsd.encode(x, sample=True), y),
+        collect_labelled(lsd, n=2000),
+        lsd.encode(x),
+        y,
+        [(20, 1), (20, 3)],
+        seeds=(0, 1),
+    )
+    assert {(r["V"], r["n"], r["seed"]) for r in rows} == {
+        (20, n, s) for n in (1, 3) for s in (0, 1)
+    }
     assert np.mean([r["top1"] for r in rows]) > 30, "chance is 25"
 
 
 # ---- classification
+
 
 def test_ranks_and_spectra(toy):
     lsd, x, y = toy
@@ -95,16 +168,26 @@ def test_ranks_and_spectra(toy):
     assert (np.diff(ranks) >= 0).all() and ranks[-1] == 100
     profile = amplitude_profile(lsd.basis, z, y)
     c = torch.as_tensor(lsd.basis.transform(z)).abs()
-    own = torch.where(torch.as_tensor(lsd.basis.labels_) == y[:, None], c, torch.zeros(())).amax(1, keepdim=True)
-    assert {p: len(part) for p, part in profile.items()} == {p: int(((c > own).sum(1) + 1 == p).sum()) for p in (1, 2, 3)}
-    for c in profile.values(): assert (c[:, 0] == 1).all() and (c.diff(dim=1) <= 1e-6).all()
+    own = torch.where(torch.as_tensor(lsd.basis.labels_) == y[:, None], c, torch.zeros(())).amax(
+        1, keepdim=True
+    )
+    assert {p: len(part) for p, part in profile.items()} == {
+        p: int(((c > own).sum(1) + 1 == p).sum()) for p in (1, 2, 3)
+    }
+    for c in profile.values():
+        assert (c[:, 0] == 1).all() and (c.diff(dim=1) <= 1e-6).all()
+
 
 def test_calibration_lowers_the_error_and_keeps_the_answers(toy):
     lsd, x, y = toy
     basis, z = lsd.with_basis("lowdin").basis, lsd.encode(x)
     before, answers = reliability(basis.predict_proba(z), y)["ece"], basis.predict(z)
     assert calibrate(basis, z, y) > 0
-    assert reliability(basis.predict_proba(z), y)["ece"] < before and (basis.predict(z) == answers).all()
+    assert (
+        reliability(basis.predict_proba(z), y)["ece"] < before
+        and (basis.predict(z) == answers).all()
+    )
+
 
 def test_noise_hurts(toy):
     lsd, x, y = toy
@@ -112,31 +195,44 @@ def test_noise_hurts(toy):
     calm, wild = noise_accuracy(lsd.basis, mu, log_sigma, y, scales=(0, 80))
     assert calm["std"] < 1e-9 and wild["mean"] < calm["mean"]
     lone = LatentSpectralDecomposition(Drawing(), read)
-    with pytest.raises(LSDError, match="no encoder"): code_moments(lone, x)
+    with pytest.raises(LSDError, match="no encoder"):
+        code_moments(lone, x)
+
 
 def test_trained_classifiers_learn(toy):
     lsd, x, y = toy
     z = lsd.encode(x)
-    found = compare_classifiers((z[:900], y[:900]), (z[900:], y[900:]), ["LDA", "logistic regression"], progress=False)
+    found = compare_classifiers(
+        (z[:900], y[:900]), (z[900:], y[900:]), ["LDA", "logistic regression"], progress=False
+    )
     assert min(found.values()) > 85 and set(found) == {"LDA", "logistic regression"}
 
 
 # ---- rotation
 
+
 def test_every_editor_on_the_toy(toy):
     lsd, x, y = toy
-    ways = editors(lsd, peer_directions(lsd.generator, lsd.encode(x), y), distance=3.)
+    ways = editors(lsd, peer_directions(lsd.generator, lsd.encode(x), y), distance=3.0)
     rows = compare_editors(lsd, ways, x[:400], y[:400], progress=False)
     assert len(rows) == len(ways) * L * (L - 1)
     by = {r["editor"]: r for r in summarise(rows)}
-    assert by["adaptive swap"]["success"] > .97 and by["paper"]["variation"] < by["adaptive swap"]["variation"]
-    assert by["SVM"]["success"] > .5, "in a space where labels are axes, a linear direction works"
+    assert (
+        by["adaptive swap"]["success"] > 0.97
+        and by["paper"]["variation"] < by["adaptive swap"]["variation"]
+    )
+    assert by["SVM"]["success"] > 0.5, "in a space where labels are axes, a linear direction works"
     sources = lsd.encode(x[:400])[y[:400] == 1]
     for r in (r for r in rows if (r["source"], r["target"]) == (1, 2)):
         frames = ways[r["editor"]](sources, 1, 2, 3)
-        seen = torch.stack([read(Drawing()(frames[:, i])).argmax(1) for i in range(1, frames.shape[1])], 1)
+        seen = torch.stack(
+            [read(Drawing()(frames[:, i])).argmax(1) for i in range(1, frames.shape[1])], 1
+        )
         assert r["success"] == pytest.approx((seen[:, -1] == 2).double().mean().item()), r["editor"]
-        assert r["leakage"] == pytest.approx(((seen != 1) & (seen != 2)).any(1).double().mean().item()), r["editor"]
+        assert r["leakage"] == pytest.approx(
+            ((seen != 1) & (seen != 2)).any(1).double().mean().item()
+        ), r["editor"]
+
 
 def test_plane_rotation_comes_back_and_rank_one_does_not(toy):
     lsd, x, y = toy
@@ -144,52 +240,83 @@ def test_plane_rotation_comes_back_and_rank_one_does_not(toy):
     way = editors(lsd)
     there = way["plane"](z, 0, 1, 3)[:, -1]
     vectors = torch.as_tensor(lsd.basis.vectors_)
-    back = plane_rotation(vectors, lsd.basis.index_of(0), lsd.basis.index_of(1), -math.pi / 2)(there)
+    back = plane_rotation(vectors, lsd.basis.index_of(0), lsd.basis.index_of(1), -math.pi / 2)(
+        there
+    )
     torch.testing.assert_close(back, on_sphere(z), atol=1e-3, rtol=0)
     singular = torch.linalg.svdvals(way["paper"](z, 0, 1, 3)[:, -1])
     assert singular[1] < 1e-3 * singular[0], "the paper's operator has rank one: all on one line"
-    assert torch.linalg.svdvals(there)[1] > .1 * torch.linalg.svdvals(there)[0], "a rotation keeps the latents apart"
+    assert torch.linalg.svdvals(there)[1] > 0.1 * torch.linalg.svdvals(there)[0], (
+        "a rotation keeps the latents apart"
+    )
     marks = mark_edit(lsd, way["paper"], z, x[y == 0], x[y == 1], 0, 1)
-    assert marks["distance"] > .1
+    assert marks["distance"] > 0.1
+
 
 def test_least_swap_without_a_classifier(toy):
     lsd, x, y = toy
-    lone = LatentSpectralDecomposition(Drawing(), latent_shape=M, per_set=100, progress=False).fit(lsd.encode(x), y)
+    lone = LatentSpectralDecomposition(Drawing(), latent_shape=M, per_set=100, progress=False).fit(
+        lsd.encode(x), y
+    )
     frames = lone.rotate(lsd.encode(x[:5]), path=[0, 1, 2], steps=2)
     assert frames.shape == (5, 5, 1, SIDE, SIDE) and torch.isfinite(frames).all()
+
 
 def test_style_of_an_empty_image_is_finite():
     style = image_style(-torch.ones(2, 1, 8, 8))
     assert all(torch.isfinite(v).all() for v in style.values())
-    with pytest.raises(LSDError, match="at least 2"): variation(torch.zeros(1, 1, 4, 4), torch.zeros(5, 1, 4, 4))
+    with pytest.raises(LSDError, match="at least 2"):
+        variation(torch.zeros(1, 1, 4, 4), torch.zeros(5, 1, 4, 4))
 
 
 # ---- stored results
 
+
 @pytest.mark.parametrize("name", ["topology", "classification", "rotation"])
 def test_stored_results_are_of_the_bundled_encoder(name):
-    header = json.loads((ROOT/"results"/f"{name}.json").read_text(encoding="utf-8"))["header"]
-    assert header["encoder"] == EncoderConfig.preset("small").key, f"results/{name}.json is of another encoder: run its chapter with --slow"
+    header = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))["header"]
+    assert header["encoder"] == EncoderConfig.preset("small").key, (
+        f"results/{name}.json is of another encoder: run its chapter with --slow"
+    )
     assert header["seconds"] > 0 and header["hardware"]
 
+
 def test_scoreboard_is_of_the_bundled_networks():
-    board = json.loads((ROOT/"results"/"scoreboard.json").read_text(encoding="utf-8"))
+    board = json.loads((ROOT / "results" / "scoreboard.json").read_text(encoding="utf-8"))
     config = EncoderConfig.preset("small")
-    assert board["header"]["networks"] == {"gan": config.gan.key, "classifier": config.classifier.key, "encoder": config.key}
-    seeds = json.loads((ROOT/"results"/"seeds.json").read_text(encoding="utf-8"))["rows"]
-    assert [s["encoder"] for s in seeds] == [EncoderConfig.for_dataset(seed=s["seed"]).key for s in seeds] and len(seeds) == 3
+    assert board["header"]["networks"] == {
+        "gan": config.gan.key,
+        "classifier": config.classifier.key,
+        "encoder": config.key,
+    }
+    seeds = json.loads((ROOT / "results" / "seeds.json").read_text(encoding="utf-8"))["rows"]
+    assert [s["encoder"] for s in seeds] == [
+        EncoderConfig.for_dataset(seed=s["seed"]).key for s in seeds
+    ] and len(seeds) == 3
     first = {r["id"]: r["ours"] for r in board["rows"]}
-    for id in ("lsd_top1", "decode_accuracy_mean"): assert seeds[0]["values"][id] == pytest.approx(first[id], abs=.3), "seed 0 is the bundled encoder"
+    for id in ("lsd_top1", "decode_accuracy_mean"):
+        assert seeds[0]["values"][id] == pytest.approx(first[id], abs=0.3), (
+            "seed 0 is the bundled encoder"
+        )
+
 
 def test_the_large_table(tmp_path):
-    rows = full_table(ROOT/"results")
+    rows = full_table(ROOT / "results")
     assert len(format_table(rows).splitlines()) == len(rows) + 2
-    for r in rows: assert r["faithful"] or r["improved"] or r["others"], r["name"]
-    with pytest.raises(LSDError, match="is not there"): full_table(tmp_path)
+    for r in rows:
+        assert r["faithful"] or r["improved"] or r["others"], r["name"]
+    with pytest.raises(LSDError, match="is not there"):
+        full_table(tmp_path)
+
 
 def test_the_default_rotation_reaches_what_it_promises():
     "The goals of chapter 13, on all test images: 97 % of targets on average, no pair below 85 %, 0.85 of the natural variation."
-    found = json.loads((ROOT/"results"/"rotation.json").read_text(encoding="utf-8"))
+    found = json.loads((ROOT / "results" / "rotation.json").read_text(encoding="utf-8"))
     best = next(r for r in found["summary"] if r["editor"] == "adaptive swap")
-    assert best["success"] >= .97 and best["worst_pair"] >= .85 and best["variation"] >= .85 and best["pairs"] == 90
-    assert min(found["path"]["success"]) >= .97 and found["header"]["images"] == 10_000
+    assert (
+        best["success"] >= 0.97
+        and best["worst_pair"] >= 0.85
+        and best["variation"] >= 0.85
+        and best["pairs"] == 90
+    )
+    assert min(found["path"]["success"]) >= 0.97 and found["header"]["images"] == 10_000

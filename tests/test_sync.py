@@ -1,8 +1,11 @@
 """The notebooks are the source: exporting, cleaning and README generation change nothing. Done on a copy of the tree."""
-import os, shutil, subprocess, sys
+
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
-
 from house import ROOT
 
 
@@ -10,33 +13,57 @@ from house import ROOT
 def copy(tmp_path_factory):
     "A copy of what nbdev reads and writes, with the user's settings of Jupyter and git out of reach."
     target = tmp_path_factory.mktemp("tree")
-    shutil.copy(ROOT/"settings.ini", target)
+    shutil.copy(ROOT / "settings.ini", target)
     for folder in ("nbs", "lsd_nb"):
-        shutil.copytree(ROOT/folder, target/folder,
-                        ignore=shutil.ignore_patterns("__pycache__", "pretrained", ".*", "*.tmp"))
+        shutil.copytree(
+            ROOT / folder,
+            target / folder,
+            ignore=shutil.ignore_patterns("__pycache__", "pretrained", ".*", "*.tmp"),
+        )
     return target
+
 
 def nbdev(copy, command):
     "Run a command of nbdev in the copy."
     code = f"import sys; sys.argv = ['{command}']; from nbdev.{'clean' if command == 'nbdev_clean' else 'doclinks'} import {command}; {command}()"
-    run = subprocess.run([sys.executable, "-c", code], cwd=copy, capture_output=True, text=True,
-                         env={**os.environ, "HOME": str(copy), "XDG_CONFIG_HOME": str(copy)})
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOME": str(copy), "XDG_CONFIG_HOME": str(copy)},
+    )
     assert run.returncode == 0, run.stderr
+
 
 def differences(copy, folder, pattern):
     "Files of a folder that are not the same here and in the copy."
-    names = {p.name for base in (ROOT, copy) for p in (base/folder).glob(pattern) if not p.name.startswith(".")}
+    names = {
+        p.name
+        for base in (ROOT, copy)
+        for p in (base / folder).glob(pattern)
+        if not p.name.startswith(".")
+    }
     read = lambda p: p.read_bytes() if p.exists() else None
-    return sorted(n for n in names if read(ROOT/folder/n) != read(copy/folder/n))
+    return sorted(n for n in names if read(ROOT / folder / n) != read(copy / folder / n))
+
 
 def test_export_leaves_no_difference(copy):
     nbdev(copy, "nbdev_export")
-    assert not differences(copy, "lsd_nb", "*.py"), "the package is not what the notebooks export: run nbdev_export"
+    assert not differences(copy, "lsd_nb", "*.py"), (
+        "the package is not what the notebooks export: run nbdev_export"
+    )
+
 
 def test_notebooks_are_clean(copy):
     nbdev(copy, "nbdev_clean")
     assert not differences(copy, "nbs", "*.ipynb"), "notebooks are not clean: run nbdev_clean"
 
+
 def test_readme_is_that_of_the_index():
-    run = subprocess.run([sys.executable, str(ROOT/"docs"/"readme.py"), "--check"], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "readme.py"), "--check"],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr.strip()

