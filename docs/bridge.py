@@ -85,6 +85,12 @@ def tree(srcdir):
 # ---- what a module documents
 
 
+def modules(libdir):
+    "The modules that notebooks export, `basis` and `studies.anomaly` alike."
+    paths = sorted(Path(libdir).rglob("[!_]*.py"))
+    return [".".join(path.relative_to(libdir).with_suffix("").parts) for path in paths]
+
+
 def module_of(name):
     return importlib.import_module(f"lsd_nb.{name}")
 
@@ -379,27 +385,21 @@ def source(app, module):
 
 def names(libdir):
     "Every way to write a public name that is clear → its full name."
-    full = []
-    for module in sorted(p.stem for p in Path(libdir).glob("[!_]*.py")):
-        full += [
-            f"lsd_nb.{module}",
-            *(f"lsd_nb.{module}.{name}" for name in module_of(module).__all__),
-        ]
-        full += [
-            f"lsd_nb.{module}.{cls.__name__}.{name}"
-            for cls in classes(module)
-            for name in methods(cls)
-        ]
+    full, said_alone = [], set()
+    for module in modules(libdir):
+        here = [f"lsd_nb.{module}", *(f"lsd_nb.{module}.{n}" for n in module_of(module).__all__)]
+        said_alone |= set(here)
+        full += here
+        full += [f"lsd_nb.{module}.{c.__name__}.{n}" for c in classes(module) for n in methods(c)]
     ends = [
         (".".join(name.split(".")[i:]), name) for name in full for i in range(name.count(".") + 1)
     ]
-    often = Counter(
-        short for short, _ in ends
-    )  # `data` is a module and a function, `fit` alone says too little
+    # `data` is a module and a function, `fit` alone says too little
+    often = Counter(short for short, _ in ends)
     return {
         short: name
         for short, name in ends
-        if often[short] == 1 and ("." in short or name.count(".") < 3)
+        if often[short] == 1 and ("." in short or name in said_alone)
     }
 
 

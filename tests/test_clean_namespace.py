@@ -10,7 +10,7 @@ import importlib
 import types
 
 import pytest
-from house import LIB, MODULES
+from house import MODULES, path_of
 
 LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 STORES = {"STORE_NAME", "STORE_GLOBAL"}
@@ -42,7 +42,7 @@ def missing_names(code, namespace):
 @pytest.mark.parametrize("module", MODULES)
 def test_module_needs_only_its_own_names(module):
     loaded = importlib.import_module(f"lsd_nb.{module}")
-    path = LIB / f"{module}.py"
+    path = path_of(module)
     missing = missing_names(
         compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(loaded)
     )
