@@ -1,4 +1,4 @@
-"""What the tests of the house rules share: where things are, and how to read modules and notebooks."""
+"""What the tests of the house share: where things are, how to read modules and notebooks."""
 
 import ast
 import io
@@ -51,7 +51,7 @@ def exported(module):
 
 
 def own_module(name, modules=MODULES):
-    "The module of lsd_nb in a dotted name: `basis` for `lsd_nb.basis.LatentBasis`; `__init__`; None."
+    "The module in a dotted name: `basis` of `lsd_nb.basis.LatentBasis`; `__init__`; None."
     parts = name.rstrip(".").split(".")
     if parts[0] != "lsd_nb":
         return None

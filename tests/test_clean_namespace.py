@@ -1,7 +1,7 @@
-"""An exported function may only use names that its module has: one defined in an unexported cell is a NameError for users.
+"""An exported function may only use names that its module has.
 
-Checked without calling anything: every global name that any code of a module loads must be in the imported module or
-a builtin.
+One defined in an unexported cell is a NameError for users. Checked without calling anything: every
+global name that any code of a module loads must be in the imported module or a builtin.
 """
 
 import builtins
@@ -17,7 +17,7 @@ STORES = {"STORE_NAME", "STORE_GLOBAL"}
 
 
 def missing_names(code, namespace):
-    "(function, name) for each global name loaded by `code`, or by any code inside it, that would not be found."
+    "(function, name) for each global name that `code`, or any code inside it, would not find."
     steps = list(dis.get_instructions(code))
     own = {s.argval for s in steps if s.opname in STORES} | {
         "__name__",

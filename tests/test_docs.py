@@ -1,4 +1,4 @@
-"""The site: it is built without a warning, is complete, holds together, and loads nothing from elsewhere."""
+"""The site: built without a warning, complete, in one piece, nothing loaded from elsewhere."""
 
 import json
 import re
@@ -225,12 +225,12 @@ def test_search_index_knows_the_method(built):
             re.S,
         )[1]
     )
-    where = lambda word: {
-        index["docnames"][i]
-        for kind in ("terms", "titleterms")
-        for i in [index[kind].get(word, [])]
-        for i in ([i] if isinstance(i, int) else i)
-    }
+
+    def where(word):
+        found = [index[kind].get(word, []) for kind in ("terms", "titleterms")]
+        numbers = {n for i in found for n in ([i] if isinstance(i, int) else i)}
+        return {index["docnames"][n] for n in numbers}
+
     assert "06_quasi_eigenvectors" in where("quasi") & where("eigenvector")
 
 

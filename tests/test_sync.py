@@ -14,7 +14,7 @@ from house import ROOT
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    "A copy of what nbdev reads and writes, with the user's settings of Jupyter and git out of reach."
+    "A copy of what nbdev reads and writes, the user's settings of Jupyter and git out of reach."
     target = tmp_path_factory.mktemp("tree")
     shutil.copy(ROOT / "settings.ini", target)
     for folder in ("nbs", "lsd_nb"):
