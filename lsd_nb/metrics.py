@@ -80,8 +80,7 @@ def label_pure(
     labels: Tensor,  # their labels (K,)
     lsd: Any,  # a `LatentSpectralDecomposition`, for its networks
     confidence: float = 0.9,  # the classifier must be surer than this, in [0, 1]
-    # images → logits (N, l), who judges; default: the decomposition's own classifier
-    classifier: Callable | None = None,
+    classifier: Callable | None = None,  # images → logits (N, l), who judges; default: `lsd`'s
 ) -> Tensor:  # (K,) booleans
     "Which vectors decode to an image of their own label."
     if classifier is None:
