@@ -557,6 +557,14 @@ def test_says_how_long_it_takes_and_what_it_needs(path):
     ), top[0]
 
 
+def one_line_each(code):
+    "A cell with every simple statement on one line, as far as Python reads it."
+    try:
+        return ast.unparse(ast.parse(re.sub(r"^[%!].*$", "", code, flags=re.M))).replace("'", '"')
+    except SyntaxError:
+        return code
+
+
 @each_notebook
 def test_another_dataset_is_one_line(path):
     cells = shown(path)
@@ -576,7 +584,7 @@ def test_another_dataset_is_one_line(path):
         assert '`dataset = "mnist"`' in text(notebook(path)["cells"][0]), (
             "the line at the top says so too"
         )
-    for c in cells:
+    for c in map(one_line_each, cells):
         fixed = re.findall(
             r'.*\b(?:load_dataset|load_pretrained|mnist)\((?:"mnist"|\)|progress).*'
             r'|.*preset\("small"(?!.*dataset=).*',
