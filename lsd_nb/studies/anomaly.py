@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['svdd_loss', 'DeepSVDD', 'anomaly_auc', 'code_spread', 'one_class_split', 'global_contrast', 'LeNet',
-           'LeNetAutoencoder', 'LeNetAEConfig', 'DeepSVDDConfig', 'train_detector', 'outlier_models',
+           'LeNetAutoencoder', 'detector_metrics', 'LeNetAEConfig', 'DeepSVDDConfig', 'outlier_models',
            'amplitude_scores', 'NormalBox']
 
 # %% ../../nbs/23_anomaly.ipynb #5b91eddd
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 from torch import Tensor, nn
 
-from ..classifier import schedule_for
+from ..basis import LatentBasis
 from ..core import LSDError
-from ..data import ImageData, Split, batches, check_images, load_dataset
-from ..training import Config, Run, find_artifact, in_batches, load_or_train
+from ..data import Split, batches, check_images, load_dataset
+from ..training import Config, Run, Task, in_batches, load_or_train, schedule_for
 
 # %% ../../nbs/23_anomaly.ipynb #2064daaf
 def svdd_loss(
@@ -34,7 +34,7 @@ def svdd_loss(
     objective: str = "one_class",  # "one_class" or "soft_boundary"
     radius2: float | Tensor = 0.0,  # R² ≥ 0, number or scalar tensor, for the soft boundary
     nu: float = 0.1,  # ν in (0, 1), for the soft boundary: the share that may lie outside
-) -> Tensor:  # scalar
+) -> Tensor:  # scalar, ≥ 0
     "Deep SVDD's two objectives, without the weight decay, which is the optimiser's."
     if objective == "one_class":
         return distances.mean()
@@ -46,12 +46,12 @@ def svdd_loss(
 
 
 class DeepSVDD(nn.Module):
-    "An encoder, a fixed centre and a radius; called with inputs it gives their squared distances to the centre, the anomaly score."
+    "An encoder, a fixed centre, a radius; inputs → squared distances to the centre, the score."
 
     def __init__(
         self,
         encoder: nn.Module,  # inputs (N, …) → codes (N, L)
-        code_dim: int = 32,  # L
+        code_dim: int = 32,  # L, ≥ 1
     ):
         super().__init__()
         self.encoder = encoder
@@ -63,64 +63,72 @@ class DeepSVDD(nn.Module):
         return (self.encoder(x) - self.centre).square().sum(1)
 
     @torch.no_grad()
-    def set_centre(self, x: Tensor, eps: float = 0.1):
-        "The mean code of inputs (N, …), its coordinates kept at least eps from 0: a centre at 0 could be reached with weights 0."
+    def set_centre(
+        self,
+        x: Tensor,  # inputs (N, …)
+        eps: float = 0.1,  # least |coordinate|, ≥ 0: a centre at 0 could be reached with weights 0
+    ) -> None:
+        "Put the centre at the mean code of inputs, its coordinates kept away from 0."
         c = in_batches(self.encoder, x).mean(0)
         self.centre.copy_(torch.where(c < 0, c.clamp(max=-eps), c.clamp(min=eps)))
 
     @torch.no_grad()
-    def set_radius(self, distances: Tensor, nu: float):
-        "R² such that a share ν of these squared distances (N,) lies beyond."
+    def set_radius(
+        self,
+        distances: Tensor,  # squared distances (N,), ≥ 0
+        nu: float,  # ν in (0, 1)
+    ) -> None:
+        "Set R² such that a share ν of these distances lies beyond."
         self.radius2.copy_(distances.float().quantile(1 - nu))
 
 # %% ../../nbs/23_anomaly.ipynb #b735165a
-def _check_scores(
-    scores,  # (N,), tensor or array: one number per input, larger is stranger
-    name: str = "the method",  # for the error's text
-) -> np.ndarray:  # (N,), float64
-    "Anomaly scores as an array; `LSDError` when they are not finite or all the same."
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or len(scores) < 2:
-        raise LSDError(f"scores have shape {scores.shape}: expected (N,) with N ≥ 2")
-    if not np.isfinite(scores).all():
-        raise LSDError(
-            f"{name}: scores contain NaN or infinity: train again with a lower learning rate, or check its input"
-        )
-    if np.ptp(scores) <= 1e-9 * np.abs(scores).max():
-        raise LSDError(
-            f"{name}: all {len(scores)} scores are {scores[0]:.6g}: the detector does not look at its input, train it again"
-        )
-    return scores
-
-
 def anomaly_auc(
-    scores,  # (N,), larger is stranger
-    labels,  # (N,), true labels
+    scores: Tensor | np.ndarray,  # (N,), larger is stranger
+    labels: Tensor | np.ndarray,  # (N,), true labels
     normal: int,  # the label that counts as normal
     name: str = "the method",  # for the error's text
-) -> float:  # in percent; 50 is chance
+) -> float:  # in percent, 0 … 100; 50 is chance
     "Area under the ROC curve: how often an anomaly gets a higher score than a normal image."
     labels, scores = np.asarray(labels), _check_scores(scores, name)
     if labels.shape != scores.shape:
         raise LSDError(
             f"{len(scores)} scores for labels of shape {labels.shape}: expected one label per score"
         )
-    if (labels == normal).all() or (labels != normal).all():
+    here = labels == normal
+    if here.all() or not here.any():
         raise LSDError(
-            f"class {normal} has {(labels == normal).sum()} of {len(labels)} samples: expected normal ones and others"
+            f"class {normal} has {here.sum()} of {len(labels)} samples: "
+            "expected normal ones and others"
         )
-    return 100 * float(roc_auc_score(labels != normal, scores))
+    return 100 * float(roc_auc_score(~here, scores))
+
+
+def _check_scores(scores, name="the method"):
+    "Anomaly scores as an array (N,); `LSDError` when they are not finite or all the same."
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) < 2:
+        raise LSDError(f"scores have shape {scores.shape}: expected (N,) with N ≥ 2")
+    if not np.isfinite(scores).all():
+        raise LSDError(
+            f"{name}: scores contain NaN or infinity: "
+            "train again with a lower learning rate, or check its input"
+        )
+    if np.ptp(scores) <= 1e-9 * np.abs(scores).max():
+        raise LSDError(
+            f"{name}: all {len(scores)} scores are {scores[0]:.6g}: "
+            "the detector does not look at its input, train it again"
+        )
+    return scores
 
 
 def code_spread(
     encoder: nn.Module,  # inputs (N, …) → codes (N, L)
     x: Tensor,  # inputs (N, …) that differ, N ≥ 2
 ) -> float:  # ≥ 0; 0 is a collapse
-    "Root mean square deviation of codes from their mean, over the norm of the mean: 0 when every input gets one code."
+    "Root mean square deviation of codes from their mean, over the norm of the mean."
     z = in_batches(encoder, x).double()
-    return (
-        (z - z.mean(0)).square().sum(1).mean().sqrt() / z.mean(0).norm().clamp(min=1e-12)
-    ).item()
+    deviation, length = (z - z.mean(0)).square().sum(1).mean().sqrt(), z.mean(0).norm()
+    return (deviation / length.clamp(min=1e-12)).item()
 
 # %% ../../nbs/23_anomaly.ipynb #d404ec28
 def one_class_split(
@@ -128,17 +136,16 @@ def one_class_split(
     normal: int,  # the label that counts as normal
     anomaly: int = -1,  # a label whose images are mixed in; -1 for none
     share: float = 0.0,  # of the result that these make up, in [0, 1)
-    seed: int = 0,  # which of them
+    seed: int = 0,  # which of them, ≥ 0
 ) -> Split:  # the normal images, then the mixed-in ones, with their true labels
     "The training set of a one-class method: one label, perhaps polluted by another."
     images, labels = split.images, split.labels
     if not 0 <= share < 1:
         raise LSDError(f"share is {share}: expected a number in [0, 1)")
-    for k in (normal, anomaly)[: 1 + (share > 0)]:
+    for k in (normal, anomaly) if share else (normal,):
         if not (labels == k).any():
-            raise LSDError(
-                f"class {k} has no samples: expected one of {', '.join(map(str, labels.unique().tolist()))}"
-            )
+            known = ", ".join(map(str, labels.unique().tolist()))
+            raise LSDError(f"class {k} has no samples: expected one of {known}")
     chosen = (labels == normal).nonzero()[:, 0]
     if share:
         others, count = (
@@ -147,18 +154,11 @@ def one_class_split(
         )
         if count > len(others):
             raise LSDError(
-                f"{share:.0%} needs {count} images of class {anomaly}, there are {len(others)}: lower share"
+                f"{share:.0%} needs {count} images of class {anomaly}, "
+                f"there are {len(others)}: lower share"
             )
-        chosen = torch.cat(
-            [
-                chosen,
-                others[
-                    torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[
-                        :count
-                    ]
-                ],
-            ]
-        )
+        order = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))
+        chosen = torch.cat([chosen, others[order[:count]]])
     return Split(images[chosen], labels[chosen])
 
 # %% ../../nbs/23_anomaly.ipynb #bf7cf79e
@@ -171,12 +171,12 @@ def global_contrast(
 
 
 class LeNet(nn.Module):
-    "Images (N, 1, 28, 28) in [-1, 1] → codes (N, L). No layer has a bias, so that no layer can ignore its input."
+    "Images (N, 1, 28, 28) in [-1, 1] → codes (N, L). No bias: no layer can ignore its input."
 
     def __init__(
         self,
         code_dim: int = 32,  # L, numbers in a code, ≥ 1
-        channels: int = 8,  # of the first convolution; half as many in the second
+        channels: int = 8,  # of the first convolution, ≥ 2; half as many in the second
     ):
         super().__init__()
         if code_dim < 1 or channels < 2:
@@ -185,36 +185,34 @@ class LeNet(nn.Module):
             )
 
         def block(a, b):
+            convolution = nn.Conv2d(a, b, 5, padding=2, bias=False)
             return (
-                nn.Conv2d(a, b, 5, padding=2, bias=False),
+                convolution,
                 nn.BatchNorm2d(b, 1e-4, affine=False),
                 nn.MaxPool2d(2),
                 nn.LeakyReLU(),
             )
 
-        self.layers = nn.Sequential(
-            *block(1, channels),
-            *block(channels, channels // 2),
-            nn.Flatten(),
-            nn.Linear(49 * (channels // 2), code_dim, bias=False),
-        )
-        self.register_buffer(
-            "range", torch.tensor([0.0, 1.0])
-        )  # least and greatest normalised pixel of the training images
+        half = channels // 2
+        blocks = [*block(1, channels), *block(channels, half)]
+        last = nn.Linear(49 * half, code_dim, bias=False)
+        self.layers = nn.Sequential(*blocks, nn.Flatten(), last)
+        # least and greatest normalised pixel of the training images
+        self.register_buffer("range", torch.tensor([0.0, 1.0]))
 
     def prepare(self, x: Tensor) -> Tensor:
-        "Images (N, 1, 28, 28) as the network sees them: contrast normalised, training images then in [0, 1]."
+        "Images (N, 1, 28, 28), contrast normalised, with the training images' range at [0, 1]."
         if not self.training:
             x = check_images(x)
         return (global_contrast(x) - self.range[0]) / (self.range[1] - self.range[0])
 
     def forward(self, x: Tensor) -> Tensor:
-        "Codes (N, L)."
+        "Codes (N, L) of images (N, 1, 28, 28)."
         return self.layers(self.prepare(x))
 
 # %% ../../nbs/23_anomaly.ipynb #dcb5337a
 class LeNetAutoencoder(nn.Module):
-    "A `LeNet` with its mirror image; called with images it gives their squared reconstruction error, the anomaly score."
+    "A `LeNet` with its mirror image; images → squared reconstruction errors, the score."
 
     def __init__(
         self,
@@ -243,6 +241,24 @@ class LeNetAutoencoder(nn.Module):
         "Squared reconstruction errors (N,) of images (N, 1, 28, 28), ≥ 0."
         return (self.decoder(self.encoder(x)) - self.encoder.prepare(x)).square().flatten(1).sum(1)
 
+# %% ../../nbs/23_anomaly.ipynb #b6c5787c
+def detector_metrics(
+    net: nn.Module,  # images (N, 1, H, W) → scores (N,); its `encoder` gives codes
+    images: Tensor,  # what it was trained on (N, 1, H, W) in [-1, 1]
+    valid: Split,  # images to be scored, with their labels
+    normal: int,  # the label that counts as normal
+    name: str = "the detector",  # for an error
+) -> dict[str, float]:  # valid_auc in percent, spread ≥ 0, train_images
+    "What a trained detector is worth; `LSDError` when its codes collapsed."
+    spread = code_spread(net.encoder, images)
+    if spread < 1e-3:
+        raise LSDError(
+            f"{name}: the codes collapsed to a point (spread {spread:.1e}): "
+            "lower the learning rate or the weight decay"
+        )
+    auc = anomaly_auc(in_batches(net, valid.images), valid.labels, normal, name)
+    return {"valid_auc": auc, "spread": spread, "train_images": len(images)}
+
 # %% ../../nbs/23_anomaly.ipynb #069f16ab
 @dataclass(frozen=True)
 class LeNetAEConfig(Config):
@@ -254,6 +270,16 @@ class LeNetAEConfig(Config):
         "small": {},
         "tiny": dict(channels=2, epochs=1, train_images=512),
     }
+    ranges = {
+        "normal": (0, None),
+        "anomaly": (-1, None),
+        "share": (0, 0.99),
+        "code_dim": (1, None),
+        "channels": (2, None),
+        "weight_decay": (0, None),
+    }
+    choices = {"schedule": ("onecycle", "constant")}
+    precision: ClassVar[str | None] = "no"
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
     normal: int = 8  # the label to train on
     anomaly: int = -1  # a label mixed into the training images; -1 for none
@@ -262,24 +288,84 @@ class LeNetAEConfig(Config):
     code_dim: int = 32  # L, numbers in a code
     channels: int = 8  # of the first convolution
     epochs: int = 5  # passes over the training images
-    batch_size: int = 128  # images per step, over all processes
+    batch_size: int = 128  # images per iteration, over all processes
     lr: float = 3e-3  # learning rate of Adam; the peak under "onecycle"
     schedule: str = "onecycle"  # "onecycle" or "constant"
     weight_decay: float = 1e-6  # λ
     seed: int = 0  # of initial weights, order of images and choice of mixed-in ones
 
-    def network(self) -> LeNetAutoencoder:
-        "An untrained network of this shape."
+    def network(self) -> nn.Module:
+        "An untrained `LeNetAutoencoder` of this shape."
         return LeNetAutoencoder(self.code_dim, self.channels)
 
-    def train(self, device: str = "auto", progress: bool = True, **kwargs):
-        "Train and store it, see `train_detector`."
-        return train_detector(self, device, progress, **kwargs)
+    def start(self, net: nn.Module, images: Tensor) -> None:
+        "Before training: the range of the normalised pixels of images (N, 1, H, W)."
+        x = global_contrast(images)
+        net.encoder.range.copy_(torch.stack([x.min(), x.max()]))
 
-# %% ../../nbs/23_anomaly.ipynb #3fe81031
+    def loss(self, net: nn.Module, scores: Tensor, run: Run) -> Tensor:
+        "What is minimised, a scalar: the mean of the scores (B,) of normal images."
+        return scores.mean()
+
+    def report(self, net: nn.Module, images: Tensor) -> dict[str, float]:
+        "More numbers for the record, from the training images (N, 1, H, W)."
+        return {}
+
+    def task(self, run: Run) -> Task:
+        "Minimise the score of the normal images; networks that learnt nothing are an error."
+        data = load_dataset(self.dataset, progress=run.progress)
+        chosen = one_class_split(
+            data.train, self.normal, self.anomaly, self.share, self.seed
+        ).images
+        order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
+        images, net = chosen[order][: self.train_images or None], self.network()
+        self.start(net, images)
+        before = [p.detach().to(run.device, copy=True) for p in net.parameters()]
+        on_device, decay = images.to(run.device), self.weight_decay
+        adam = torch.optim.Adam(net.parameters(), self.lr, weight_decay=decay)
+        learner, opt = run.prepare(net, adam)
+        iterations = self.epochs * (len(images) // self.batch_size)
+        schedule = schedule_for(opt, self.schedule, self.lr, iterations)
+
+        def step(x):
+            loss = self.loss(net, learner.train()(x), run)
+            opt.zero_grad()
+            run.backward(loss)
+            opt.step()
+            schedule.step()
+            return {"loss": loss}
+
+        def result():
+            stored = run.unwrap(net)
+            now = zip(stored.parameters(), before, strict=True)
+            moved = max((a - b).abs().max().item() for a, b in now)
+            if moved == 0:
+                raise LSDError(
+                    f"{self.step}: no weight moved in {self.epochs} epochs: "
+                    "check that the learning rate is above 0"
+                )
+            found = detector_metrics(stored, images, data.valid, self.normal, self.step)
+            metrics = {**found, "moved": moved, **self.report(stored, images)}
+            return stored, {"metrics": metrics, "parameters": sum(p.numel() for p in before)}
+
+        return Task(
+            objects=dict(network=net, optimiser=opt, schedule=schedule),
+            batches=lambda epoch, start: batches(
+                on_device,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                start=start,
+                shard=run.shard,
+            ),
+            step=step,
+            result=result,
+        )
+
+# %% ../../nbs/23_anomaly.ipynb #2e345d7f
 @dataclass(frozen=True)
 class DeepSVDDConfig(LeNetAEConfig):
-    "Hyper-parameters of a Deep SVDD; its encoder starts as that of the autoencoder of `autoencoder()`."
+    "Hyper-parameters of a Deep SVDD; its encoder starts as that of `autoencoder()`."
 
     step = "deep_svdd"
     presets = {
@@ -289,6 +375,8 @@ class DeepSVDDConfig(LeNetAEConfig):
         "small": {},
         "tiny": dict(channels=2, epochs=1, train_images=512, pretraining="tiny"),
     }
+    ranges = {**LeNetAEConfig.ranges, "warm_up": (0, None)}
+    choices = {**LeNetAEConfig.choices, "pretraining": tuple(LeNetAEConfig.presets)}
     epochs: int = 7  # passes over the training images
     lr: float = 1e-3  # learning rate of Adam; the peak under "onecycle"
     objective: str = "one_class"  # "one_class" or "soft_boundary"
@@ -296,149 +384,75 @@ class DeepSVDDConfig(LeNetAEConfig):
     warm_up: int = 2  # epochs before the radius is fitted, for the soft boundary
     pretraining: str = "small"  # the preset of the autoencoder
 
-    def __post_init__(self):
-        "Refuse what can't be trained."
+    def check(self) -> None:
+        "Refuse what can't be trained: an objective or a share that `svdd_loss` does not know."
         svdd_loss(torch.zeros(1), self.objective, 0.0, self.nu)
-        if not 0 < self.nu < 1:
-            raise LSDError(f"nu is {self.nu}: expected a share in (0, 1)")
+        svdd_loss(torch.zeros(1), "soft_boundary", 0.0, self.nu)
 
-    @property
-    def key(self) -> str:
+    def canonical(self) -> list:
         "As of any configuration, with the autoencoder's key in it."
-        return hashlib.sha256(
-            json.dumps([self.step, asdict(self), self.autoencoder().key], sort_keys=True).encode()
-        ).hexdigest()[:12]
+        return [*super().canonical(), self.autoencoder().key]
 
     def autoencoder(self) -> LeNetAEConfig:
         "The autoencoder that this one starts from."
-        same = {
-            k: getattr(self, k)
-            for k in (
-                "dataset",
-                "normal",
-                "anomaly",
-                "share",
-                "train_images",
-                "code_dim",
-                "channels",
-                "seed",
-            )
-        }
+        data = ("dataset", "normal", "anomaly", "share", "train_images", "seed")
+        same = {name: getattr(self, name) for name in (*data, "code_dim", "channels")}
         return LeNetAEConfig.preset(self.pretraining, **same)
 
-    def network(self) -> DeepSVDD:
-        "An untrained network of this shape."
+    def parents(self) -> list[Config]:
+        "The autoencoder is trained first."
+        return [self.autoencoder()]
+
+    def network(self) -> nn.Module:
+        "An untrained `DeepSVDD` of this shape."
         return DeepSVDD(LeNet(self.code_dim, self.channels), self.code_dim)
 
-# %% ../../nbs/23_anomaly.ipynb #b6c5787c
-def _start(config, net, images):
-    "The range of the normalised pixels; for Deep SVDD, the autoencoder's encoder and the centre."
-    if isinstance(net, LeNetAutoencoder):
-        x = global_contrast(images)
-        net.encoder.range.copy_(torch.stack([x.min(), x.max()]))
-    else:
-        net.encoder.load_state_dict(
-            load_or_train(config.autoencoder(), "cpu", train=False).encoder.state_dict()
-        )
+    def start(self, net: nn.Module, images: Tensor) -> None:
+        "Before training: the autoencoder's encoder, and the centre of images (N, 1, H, W)."
+        pretrained = load_or_train(self.autoencoder(), "cpu", train=False)
+        net.encoder.load_state_dict(pretrained.encoder.state_dict())
         net.eval().set_centre(images)
 
+    def loss(self, net: nn.Module, scores: Tensor, run: Run) -> Tensor:
+        "The objective, a scalar, of scores (B,); the radius follows those of all processes."
+        if self.objective == "one_class":
+            return scores.mean()
+        loss = svdd_loss(scores, self.objective, net.radius2, self.nu)
+        if run.epoch >= self.warm_up:
+            net.set_radius(run.gather(scores.detach()), self.nu)
+        return loss
 
-def _trained(config, net, before, images, data):
-    "What is stored with the weights; `LSDError` when these did not move, or when the codes collapsed."
-    moved = max((a - b).abs().max().item() for a, b in zip(net.parameters(), before))
-    if moved == 0:
-        raise LSDError(
-            f"{config.step}: no weight moved in {config.epochs} epochs: check that the learning rate is above 0"
-        )
-    spread = code_spread(net.encoder, images)
-    if spread < 1e-3:
-        raise LSDError(
-            f"{config.step}: the codes collapsed to a point (spread {spread:.1e}): lower the learning rate or the weight decay"
-        )
-    scores = in_batches(net, data.valid.images)
-    found = dict(
-        valid_auc=anomaly_auc(scores, data.valid.labels, config.normal, config.step),
-        spread=spread,
-        moved=moved,
-        train_images=len(images),
-    )
-    if getattr(config, "objective", "") != "soft_boundary":
-        return found
-    return {
-        **found,
-        "radius2": net.radius2.item(),
-        "outside": (in_batches(net, images) > net.radius2.item()).float().mean().item(),
-    }
-
-# %% ../../nbs/23_anomaly.ipynb #fc16e56b
-def train_detector(
-    config: LeNetAEConfig,  # what to train: an autoencoder or a Deep SVDD
-    device: str = "auto",  # see `pick_device`
-    progress: bool = True,  # show bars
-    data: ImageData | None = None,  # the dataset, if it is in memory already; default: load it
-    **run_options,  # `folder` and `every`, see `Run`
-):  # path of the stored network
-    "Minimise the score of the normal images; weights that do not move, and codes that collapse, are errors."
-    data, svdd = (
-        data or load_dataset(config.dataset, progress=progress),
-        isinstance(config, DeepSVDDConfig),
-    )
-    if svdd and find_artifact(config.autoencoder()) is None:
-        train_detector(config.autoencoder(), device, progress, data)
-    images = one_class_split(
-        data.train, config.normal, config.anomaly, config.share, config.seed
-    ).images
-    images = images[
-        torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed))
-    ][: config.train_images or None]
-    run = Run(config, device, progress=progress, precision="no", **run_options)
-    net, soft = config.network(), svdd and config.objective == "soft_boundary"
-    _start(config, net, images)
-    before, images = (
-        [p.detach().to(run.device, copy=True) for p in net.parameters()],
-        images.to(run.device),
-    )
-    opt = torch.optim.Adam(net.parameters(), config.lr, weight_decay=config.weight_decay)
-    learner, opt = run.prepare(net, opt)
-    schedule = schedule_for(
-        opt, config.schedule, config.lr, config.epochs * (len(images) // config.batch_size)
-    )
-    run.track(network=net, optimiser=opt, schedule=schedule)
-    for epoch in run.epochs(config.epochs):
-        learner.train()
-        for (x,) in run.steps(
-            batches(
-                images,
-                batch_size=config.batch_size,
-                seed=config.seed,
-                epoch=epoch,
-                start=run.step,
-                shard=run.shard,
-            )
-        ):
-            scores = learner(x)
-            loss = (
-                svdd_loss(scores, "soft_boundary", net.radius2, config.nu)
-                if soft
-                else scores.mean()
-            )
-            opt.zero_grad()
-            run.accelerator.backward(loss)
-            opt.step()
-            schedule.step()
-            if soft and epoch >= config.warm_up:
-                net.set_radius(scores.detach(), config.nu)
-            run.add(loss=loss)
-    net = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False).eval()
-    return run.finish(
-        net,
-        metrics=_trained(config, net, before, images, data),
-        parameters=sum(p.numel() for p in net.parameters()),
-    )
+    def report(self, net: nn.Module, images: Tensor) -> dict[str, float]:
+        "Of a soft boundary: R², and the share of images (N, 1, H, W) that lie outside."
+        if self.objective == "one_class":
+            return {}
+        radius2 = net.radius2.item()
+        outside = (in_batches(net, images) > radius2).float().mean().item()
+        return {"radius2": radius2, "outside": outside}
 
 # %% ../../nbs/23_anomaly.ipynb #515bea72
+def outlier_models(
+    x: Tensor | np.ndarray,  # rows of normal examples (N, F), N ≥ 6: pixels or codes
+    # some of these, or "Gaussian"
+    names: Sequence[str] = ("PCA", "kNN", "OC-SVM", "isolation forest"),
+    seed: int = 0,  # of the forest, ≥ 0
+) -> dict[str, Callable]:  # name → function: rows (n, F) → scores (n,), larger is stranger
+    "One-class models of scikit-learn, fitted; on an encoder's codes they are the deep hybrid."
+    unknown, x = set(names) - set(_OUTLIER), np.asarray(x, dtype=np.float32)
+    if unknown:
+        known = ", ".join(_OUTLIER)
+        raise LSDError(f"unknown model {', '.join(sorted(unknown))}: expected {known}")
+    if x.ndim != 2 or len(x) < 6 or not np.isfinite(x).all():
+        raise LSDError(f"examples have shape {x.shape}: expected finite rows (N, F) with N ≥ 6")
+
+    def checked(score):
+        return lambda t: _check_scores(score(np.asarray(t)))
+
+    return {name: checked(_OUTLIER[name](x, seed)) for name in names}
+
+
 def _pca(x, seed):
-    "Squared distance to the first 32 principal components (to half of them, where there are fewer)."
+    "Squared distance to the first 32 principal components (to half of them, if there are fewer)."
     model = PCA(min(32, x.shape[1] // 2), random_state=seed).fit(x)
     return lambda t: ((t - model.inverse_transform(model.transform(t))) ** 2).sum(1)
 
@@ -449,56 +463,54 @@ def _knn(x, seed):
     return lambda t: model.kneighbors(t)[0].mean(1)
 
 
+def _svm(x, seed):
+    return _whitened(x, OneClassSVM(nu=0.1))
+
+
+def _forest(x, seed):
+    return _whitened(x, IsolationForest(random_state=seed))
+
+
 def _whitened(x, model):
-    "A model on whitened principal components: of pixels, those that carry 95 % of the variance, of codes all."
+    "A model on whitened components: of pixels, those with 95 % of the variance, of codes all."
     model = make_pipeline(PCA(0.95 if x.shape[1] > 100 else None, whiten=True), model).fit(x)
     return lambda t: -model.score_samples(t)
+
+
+def _gaussian(x, seed):
+    return EmpiricalCovariance().fit(x).mahalanobis
 
 
 _OUTLIER = {
     "PCA": _pca,
     "kNN": _knn,
-    "OC-SVM": lambda x, seed: _whitened(x, OneClassSVM(nu=0.1)),
-    "isolation forest": lambda x, seed: _whitened(x, IsolationForest(random_state=seed)),
-    "Gaussian": lambda x, seed: EmpiricalCovariance().fit(x).mahalanobis,
+    "OC-SVM": _svm,
+    "isolation forest": _forest,
+    "Gaussian": _gaussian,
 }
-
-
-def outlier_models(
-    x,  # rows of normal examples (N, F), tensor or array: pixels or codes
-    names=("PCA", "kNN", "OC-SVM", "isolation forest"),  # some of these, or "Gaussian"
-    seed: int = 0,  # of the forest
-) -> dict:  # name → function: rows (n, F) → scores (n,), larger is stranger
-    "One-class models of scikit-learn, fitted; on the codes of an encoder they are the deep hybrid."
-    unknown, x = set(names) - set(_OUTLIER), np.asarray(x, dtype=np.float32)
-    if unknown:
-        raise LSDError(
-            f"unknown model {', '.join(sorted(unknown))}: expected {', '.join(_OUTLIER)}"
-        )
-    if x.ndim != 2 or len(x) < 6 or not np.isfinite(x).all():
-        raise LSDError(f"examples have shape {x.shape}: expected finite rows (N, F) with N ≥ 6")
-    return {
-        name: lambda t, f=_OUTLIER[name](x, seed): _check_scores(f(np.asarray(t))) for name in names
-    }
 
 # %% ../../nbs/23_anomaly.ipynb #1d616b2e
 def amplitude_scores(
     c: Tensor,  # amplitudes (N, M), any finite values
-    basis,  # the `LatentBasis` they belong to
-    normal,  # the label that counts as normal
+    basis: LatentBasis,  # the basis they belong to
+    normal: Hashable,  # the label that counts as normal
 ) -> Tensor:  # (N,): below 0 where the basis would answer `normal`
-    "By how much the largest |amplitude| of another label in set 1 exceeds that of the normal label."
-    labels, first = np.asarray(basis.labels_), basis.first_set
+    "By how much the largest |amplitude| of another label in set 1 exceeds the normal label's."
+    labels, first = np.asarray(basis.labels_), np.asarray(basis.sets_) == 1
     if normal not in labels[first]:
-        raise LSDError(
-            f"class {normal} has no vector in set 1: expected one of {sorted(set(labels[first].tolist()))}"
-        )
+        known = sorted(set(labels[first].tolist()))
+        raise LSDError(f"class {normal} has no vector in set 1: expected one of {known}")
     c = torch.as_tensor(c).abs()
-    return c[:, first & (labels != normal)].amax(1) - c[:, first & (labels == normal)].amax(1)
+    mine = torch.as_tensor(labels == normal)
+    first = torch.as_tensor(first)
+    return c[:, first & ~mine].amax(1) - c[:, first & mine].amax(1)
 
 # %% ../../nbs/23_anomaly.ipynb #ae71f115
 class NormalBox:
-    "Where the amplitudes of normal inputs lie: an interval for each, from quantile `level` to quantile 1 − `level`."
+    """Where the amplitudes of normal inputs lie: an interval for each, between two quantiles.
+
+    `low` and `high` (M,) are the quantiles `level` and 1 − `level` of each amplitude.
+    """
 
     def __init__(
         self,
@@ -517,7 +529,7 @@ class NormalBox:
         self,
         c: Tensor,  # amplitudes (N, M)
     ) -> Tensor:  # (N, M), in the box
-        "The nearest normal point: each amplitude truncated to its interval. Inputs in the box stay."
+        "The nearest normal point: each amplitude truncated to its interval."
         if c.shape[1:] != self.low.shape:
             raise LSDError(f"amplitudes have shape {tuple(c.shape)}: expected (N, {len(self.low)})")
         return c.clamp(self.low, self.high)

@@ -9,6 +9,8 @@ __all__ = ['principal_components', 'project_and_restore', 'linear_autoencoder', 
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 from sklearn.manifold import trustworthiness
 from sklearn.model_selection import cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,7 +21,7 @@ from ..core import LSDError
 
 # %% ../../nbs/20_representation.ipynb #3db1f0a7
 def principal_components(
-    x,  # data (N, D), N ≥ 2, any finite numbers; tensor or array
+    x: Tensor | np.ndarray,  # data (N, D), N ≥ 2, any finite numbers
     k: int,  # how many, 1 ≤ k ≤ D
     # mean (D,), components (k, D) of length 1, their variances (k,) in falling order; float64
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -27,18 +29,16 @@ def principal_components(
     t = as_latents(x, what="data").cpu().double()
     if t.ndim != 2 or len(t) < 2:
         raise LSDError(f"data have shape {tuple(t.shape)}: expected (N, D) with N ≥ 2")
-    if not 1 <= k <= t.shape[1]:
-        raise LSDError(
-            f"k={k} components of {t.shape[1]}-dimensional data: expected 1 to {t.shape[1]}"
-        )
-    mean = t.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov(t.T).reshape(t.shape[1], -1))
-    return mean, vectors.flip(1).T[:k].contiguous(), values.flip(0)[:k].clamp(min=0)
+    d = t.shape[1]
+    if not 1 <= k <= d:
+        raise LSDError(f"k={k} components of {d}-dimensional data: expected 1 to {d}")
+    values, vectors = torch.linalg.eigh(torch.cov(t.T).reshape(d, d))
+    return t.mean(0), vectors.flip(1).T[:k].contiguous(), values.flip(0)[:k].clamp(min=0)
 
 
 def project_and_restore(
-    x,  # data (N, D); tensor or array
-    mean: Tensor,  # (D,)
+    x: Tensor | np.ndarray,  # data (N, D), any finite numbers
+    mean: Tensor,  # (D,), in the data's units
     components: Tensor,  # (k, D), orthogonal rows of length 1
 ) -> tuple[Tensor, Tensor]:  # codes (N, k), and what they still know of the data (N, D); float64
     "Codes, and the data as the codes see them."
@@ -48,68 +48,64 @@ def project_and_restore(
 
 # %% ../../nbs/20_representation.ipynb #096f63e9
 def linear_autoencoder(
-    x,  # data (N, D), N ≥ 2; tensor or array
+    x: Tensor | np.ndarray,  # data (N, D), N ≥ 2, any finite numbers
     k: int,  # numbers in a code, 1 ≤ k ≤ D
-    steps: int = 500,  # of L-BFGS, at most, ≥ 1
-    seed: int = 0,  # of the first weights
+    iterations: int = 500,  # of L-BFGS, at most, ≥ 1
+    seed: int = 0,  # of the first weights, ≥ 0
     # encoder (k, D), decoder (D, k), float64; mean squared error at each evaluation
-) -> tuple[Tensor, Tensor, list]:
+) -> tuple[Tensor, Tensor, list[float]]:
     "Train a linear autoencoder on the squared error, knowing nothing of eigenvectors."
     t = as_latents(x, what="data").cpu().double()
     if t.ndim != 2 or len(t) < 2:
         raise LSDError(f"data have shape {tuple(t.shape)}: expected (N, D) with N ≥ 2")
     d = t.shape[1]
-    if not 1 <= k <= d or steps < 1:
-        raise LSDError(f"k={k} and {steps} steps: expected 1 ≤ k ≤ {d} and at least one step")
+    if not 1 <= k <= d or iterations < 1:
+        raise LSDError(f"k={k}, {iterations} iterations: expected 1 ≤ k ≤ {d} and 1 or more")
     sigma, trace = torch.cov(t.T, correction=0).reshape(d, d), []
 
     def loss(flat):
         weights = torch.from_numpy(flat).requires_grad_()
         encoder, decoder = weights.view(2, k, d)  # the decoder's columns as rows
         es = encoder @ sigma  # tr[(1 − DE) Σ (1 − DE)ᵀ], term by term
-        value = (
-            sigma.trace()
-            - 2 * (es * decoder).sum()
-            + ((decoder @ decoder.T) * (es @ encoder.T)).sum()
-        )
+        cross, square = (es * decoder).sum(), ((decoder @ decoder.T) * (es @ encoder.T)).sum()
+        value = sigma.trace() - 2 * cross + square
         value.backward()
         trace.append(value.item())
         return value.item(), weights.grad.numpy()
 
     start = np.random.default_rng(seed).standard_normal(2 * k * d) / d**0.5
-    found = minimize(
-        loss,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        options=dict(maxiter=steps, maxfun=4 * steps, ftol=1e-13, gtol=1e-9),
-    )
+    options = dict(maxiter=iterations, maxfun=4 * iterations, ftol=1e-13, gtol=1e-9)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
     encoder, decoder = torch.from_numpy(found.x).view(2, k, d)
     return encoder, decoder.T, trace
 
 # %% ../../nbs/20_representation.ipynb #cae211fa
 def picture_scores(
-    space,  # the points where they are (N, D); tensor or array
-    picture,  # where the picture puts them (N, d)
-    labels,  # (N,)
+    space: Tensor | np.ndarray,  # the points where they are (N, D), any finite numbers
+    picture: Tensor | np.ndarray,  # where the picture puts them (N, d)
+    labels: Tensor | np.ndarray,  # (N,), of any type that can be compared
     neighbours: int = 5,  # how many count, 1 ≤ neighbours < N/2
     # trustworthiness in [0, 1]; knn in the picture and knn_space before it, in percent by 10-fold
-    # cross-validation
+    # cross-validation; distances, the rank correlation of all distances, in [-1, 1]
 ) -> dict[str, float]:
-    "What a picture keeps of a space: neighbourhoods, and labels that can be read from them."
+    "What a picture keeps of a space: neighbourhoods, labels that can be read, distances."
     a, b = (as_latents(t, what="points").cpu().double().numpy() for t in (space, picture))
     y = np.asarray(labels)
     if a.ndim != 2 or b.ndim != 2 or not len(a) == len(b) == len(y):
         raise LSDError(
-            f"space {a.shape}, picture {b.shape}, {len(y)} labels: expected one row and one label per point"
+            f"space {a.shape}, picture {b.shape}, {len(y)} labels: "
+            "expected one row and one label per point"
         )
     if not 1 <= neighbours < len(a) / 2:
         raise LSDError(f"neighbours is {neighbours}: expected 1 to {(len(a) - 1) // 2}")
-    read = lambda z: (
-        100 * float((cross_val_predict(KNeighborsClassifier(neighbours), z, y, cv=10) == y).mean())
-    )
+
+    def read(z):
+        model = KNeighborsClassifier(neighbours)
+        return 100 * float((cross_val_predict(model, z, y, cv=10) == y).mean())
+
     return {
         "trustworthiness": float(trustworthiness(a, b, n_neighbors=neighbours)),
         "knn": read(b),
         "knn_space": read(a),
+        "distances": float(spearmanr(pdist(a), pdist(b)).statistic),
     }
