@@ -248,7 +248,7 @@ def knob_strip(
 def _shown(image):
     "An image (C, H, W) in [-1, 1] as matplotlib takes it: grey (H, W) or colour (H, W, 3)."
     x = (image.clamp(-1, 1) + 1) / 2
-    return x[0] if len(x) == 1 else x.permute(1, 2, 0)
+    return (x[0] if len(x) == 1 else x.permute(1, 2, 0)).numpy()
 
 # %% ../nbs/15_explore.ipynb #05c4382f
 class Explorer:
@@ -292,6 +292,8 @@ class Explorer:
         self.label = self.lsd.basis.predict(self.z).tolist()[0]
         self.input.value = self._png(image if image.ndim == 4 else self.lsd.decode(self.z))
         self.goal.value, self.angle.value = None, 0
+        top = max(1.0, self.c.abs().max().item())
+        self.amplitude.min, self.amplitude.max = -top, top
         self.vector.value = int(self.c.abs().argmax())
         self.amplitude.value = float(self.c[self.vector.value])
         self._quiet = False

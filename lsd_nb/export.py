@@ -12,10 +12,11 @@ import json
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .core import LSDError, atomic_write
 from .decomposition import LatentSpectralDecomposition
@@ -26,40 +27,31 @@ def _packages():
     missing = [name for name in ("onnx", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise LSDError(
-            f"to export networks, {' and '.join(missing)} must be installed: pip install 'lsd_nb[onnx]'"
+            f"to export networks, {' and '.join(missing)} must be installed: "
+            "pip install 'lsd_nb[onnx]'"
         )
     import onnxruntime
 
     return onnxruntime
 
-# %% ../nbs/16_export.ipynb #8d77285b
+
 def _traced(network, x, names):
     "The bytes of a network in ONNX, for inputs like x with any number of rows."
-    file = io.BytesIO()
+    file, rows = io.BytesIO(), {n: {0: "rows"} for n in names}
+    options = dict(input_names=names[:1], output_names=names[1:], dynamic_axes=rows)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # this exporter is the older one: it needs the package onnx and nothing else
-        torch.onnx.export(
-            network,
-            (x,),
-            file,
-            dynamo=False,
-            input_names=names[:1],
-            output_names=names[1:],
-            dynamic_axes={n: {0: "rows"} for n in names},
-        )
+        warnings.simplefilter("ignore")  # the older exporter: it needs the package onnx alone
+        torch.onnx.export(network, (x,), file, dynamo=False, **options)
     return file.getvalue()
 
 # %% ../nbs/16_export.ipynb #fcf395b4
 def network_to_onnx(
     network: nn.Module,  # any module with one input; it is run in evaluation mode
     # inputs (N, …), N ≥ 2, of the kind it will see; half of them are traced, all are compared
-    x: torch.Tensor,
-    names: tuple,  # names of the input and of each output
-    # largest difference from PyTorch that is accepted, in units of the output
-    tolerance: float = 1e-4,
-) -> tuple[bytes, float]:  # the file's content, and the largest difference that was found
+    x: Tensor,
+    names: tuple[str, ...],  # names of the input and of each output
+    tolerance: float = 1e-4,  # largest difference from PyTorch, in units of the output, > 0
+) -> tuple[bytes, float]:  # the file's content, and the largest difference that was found, ≥ 0
     "A network as ONNX, run and compared with PyTorch before it is given back."
     runtime, module = _packages(), copy.deepcopy(network).cpu().eval()
     x = x.detach().float().cpu()
@@ -67,75 +59,102 @@ def network_to_onnx(
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         out = module(x)
-    ours = [out] if isinstance(out, torch.Tensor) else list(out)
+    ours = [out] if isinstance(out, Tensor) else list(out)
     theirs = session.run(list(names[1:]), {names[0]: x.numpy()})
-    worst = max(float(np.abs(a.numpy() - b).max()) for a, b in zip(ours, theirs))
+    pairs = zip(ours, theirs, strict=True)
+    worst = max(float(np.abs(a.numpy() - b).max()) for a, b in pairs)
     if not worst <= tolerance:
         raise LSDError(
-            f"the exported network differs from PyTorch's by {worst:.1e}, more than {tolerance:g}: update torch, onnx and onnxruntime"
+            f"the exported network differs from PyTorch's by {worst:.1e}, more than "
+            f"{tolerance:g}: update torch, onnx and onnxruntime"
         )
     return content, worst
 
 # %% ../nbs/16_export.ipynb #df58d142
+def _affine(basis):
+    "Analysis (K, M), vectors (K, M) and center (M,) of a basis, read off what it does."
+    m = torch.as_tensor(basis.vectors_).shape[1]
+    axes, z = torch.eye(m), torch.randn(9, m, generator=torch.Generator().manual_seed(0))
+    zero = torch.as_tensor(basis.transform(0 * axes[:1]))
+    analysis = (torch.as_tensor(basis.transform(axes)) - zero).T.float()
+    center = torch.as_tensor(basis.inverse_transform(0 * zero))[0].float()
+    rows = torch.eye(len(analysis))
+    vectors = torch.as_tensor(basis.inverse_transform(rows)).float() - center
+    wrong = (torch.as_tensor(basis.transform(z)) - (z - center) @ analysis.T).abs().max().item()
+    if not wrong <= 1e-3:
+        raise LSDError(
+            f"the amplitudes of {type(basis).__name__} are not affine in the latent "
+            f"(off by {wrong:.1e}): only linear bases can be exported"
+        )
+    return analysis, vectors, center
+
+
 def basis_to_json(
-    basis,  # a LatentBasis
-    # {"method", "latent_dim", "labels": K names, "sets": K integers, "vectors": K lists of M
-    # numbers}
+    basis: Any,  # a fitted `LatentBasis`
+    # an object with "method", "latent_dim" M, "labels" (K names or null), "sets" (K integers, 0
+    # without a label), "vectors" and "analysis" (K lists of M numbers), "center" (M numbers),
+    # "signed" (whether the label is read from the largest c rather than the largest |c|)
 ) -> str:
-    "A basis as JSON; vectors of the complement have label null and set 0."
-    sets, labels = [int(s) for s in basis.sets_], np.asarray(basis.labels_).tolist()
-    vectors = [[float(f"{v:.7g}") for v in row] for row in torch.as_tensor(basis.vectors_).tolist()]
-    return json.dumps(
-        {
-            "method": basis.method,
-            "latent_dim": len(vectors[0]),
-            "labels": [l if s else None for l, s in zip(labels, sets)],
-            "sets": sets,
-            "vectors": vectors,
-        },
-        separators=(",", ":"),
-    )
+    "A basis as JSON, for programs that have no Python."
+    analysis, vectors, center = _affine(basis)
+    sets, labels = np.asarray(basis.sets_).tolist(), np.asarray(basis.labels_).tolist()
+    blank = [None] * (len(vectors) - len(sets))
+    named = [label if s >= 0 else None for label, s in zip(labels, sets, strict=True)]
+    table = {
+        "method": basis.method,
+        "latent_dim": vectors.shape[1],
+        "signed": bool(getattr(basis, "signed", False)),
+        "labels": named + blank,
+        "sets": [max(int(s), 0) for s in sets] + [0 for _ in blank],
+        "center": _short(center),
+        "vectors": [_short(row) for row in vectors],
+        "analysis": [_short(row) for row in analysis],
+    }
+    return json.dumps(table, separators=(",", ":"))
+
+
+def _short(row):
+    "Numbers with seven digits, which is what single precision has."
+    return [float(f"{v:.7g}") for v in row.tolist()]
 
 # %% ../nbs/16_export.ipynb #ed8b7803
+def _samples(lsd, rows):
+    "Latents (rows, *latent_shape) of the prior."
+    noise = torch.Generator().manual_seed(lsd.seed)
+    if lsd.prior is not None:
+        return torch.as_tensor(lsd.prior(rows, noise))
+    return torch.randn(rows, *lsd.latent_shape, generator=noise)
+
+
 def export_onnx(
     # its generator, and classifier and encoder if it has them, must be torch modules
     lsd: LatentSpectralDecomposition,
     out: str | Path,  # folder for generator.onnx, classifier.onnx, encoder.onnx and basis.json
     rows: int = 64,  # inputs for the comparison with PyTorch, ≥ 2
-    tolerance: float = 1e-4,  # largest difference that is accepted
-) -> dict:  # per file: path, bytes, and for networks the largest difference from PyTorch
+    tolerance: float = 1e-4,  # largest difference that is accepted, > 0
+    # per file: file (its path), bytes, and difference (≥ 0; None for the basis)
+) -> dict[str, dict[str, Any]]:
     "Write the networks as ONNX and the basis as JSON, after comparing every network with PyTorch."
     _packages()
-    z = (
-        torch.randn(rows, *lsd.latent_shape, generator=torch.Generator().manual_seed(lsd.seed))
-        if lsd.prior is None
-        else lsd.prior(rows, torch.Generator().manual_seed(lsd.seed))
-    )
-    networks = {"generator": (lsd.generator, z, ("latent", "image"))}
-    for name, network, outputs in (
-        ("classifier", lsd.classifier, ("logits",)),
-        ("encoder", lsd.encoder, ("mean", "log_deviation")),
-    ):
-        if network is not None:
-            networks[name] = network, lsd.decode(z), ("image", *outputs)
-    wrong = [
-        name for name, (network, _, _) in networks.items() if not isinstance(network, nn.Module)
-    ]
+    z = _samples(lsd, rows)
+    images = lsd.decode(z)
+    networks = {
+        "generator": (lsd.generator, z, ("latent", "image")),
+        "classifier": (lsd.classifier, images, ("image", "logits")),
+        "encoder": (lsd.encoder, images, ("image", "mean", "log_deviation")),
+    }
+    there = {k: v for k, v in networks.items() if v[0] is not None}
+    wrong = [name for name, (network, *_) in there.items() if not isinstance(network, nn.Module)]
     if wrong:
         raise LSDError(
-            f"{', '.join(wrong)}: only torch modules can be exported; wrap a plain function in a Module"
+            f"{', '.join(wrong)}: only torch modules can be exported; "
+            "wrap a plain function in a Module"
         )
-    made = {
-        f"{name}.onnx": network_to_onnx(network, x, names, tolerance)
-        for name, (network, x, names) in networks.items()
-    }
-    if hasattr(lsd, "basis"):
+    made = {f"{k}.onnx": network_to_onnx(*v, tolerance) for k, v in there.items()}
+    if getattr(lsd, "basis", None) is not None:
         made["basis.json"] = basis_to_json(lsd.basis).encode(), None
-    return {
-        name: {
-            "file": str(atomic_write(Path(out) / name, content)),
-            "bytes": len(content),
-            "difference": worst,
-        }
-        for name, (content, worst) in made.items()
-    }
+    report = {}
+    for name, (content, worst) in made.items():
+        file = str(atomic_write(Path(out) / name, content))
+        report[name] = {"file": file, "bytes": len(content), "difference": worst}
+    return report
