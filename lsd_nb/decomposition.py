@@ -197,7 +197,7 @@ def rotation_frames(
     path: list,  # labels to pass through, at least one
     steps: int = 3,  # frames per pair of labels, ≥ 1
     kind: str = "swap",  # "swap", "paper" (rank one, equation (12)) or "plane" (Givens)
-    confidence: float = 0.9,  # "swap" only: how sure the classifier must be of each label, in (0, 1)
+    confidence: float = 0.9,  # "swap": how sure the classifier must be of each label, in (0, 1)
 ) -> Tensor:  # (N, 1 + steps · (len(path) - 1), M); the first is z itself
     "Latents on their way from label to label."
     if kind not in ("swap", "paper", "plane"):
