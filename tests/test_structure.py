@@ -57,6 +57,7 @@ LIBRARY = [
     "pictures",
     "gan",
     "classifier",
+    "judge",
     "encoder",
     "latents",
     "basis",
