@@ -485,8 +485,8 @@ def _check_patience(found, tally, patience, max_draws):
     if never:
         raise LSDError(
             f"label {', '.join(map(str, never))} never appeared in {found.draws:,} samples: the "
-            "generator does not draw it; train it longer, leave the label out of the classifier, or "
-            "raise `patience`"
+            "generator does not draw it; train it longer, leave the label out of the classifier, "
+            "or raise `patience`"
         )
     if found.draws >= max_draws and found.missing.any():
         worst = int(found.missing.argmax())
@@ -651,7 +651,8 @@ def _check_given(labels, count, classes):
 def _report_never(never, among):
     "`LSDError` that names the labels that do not occur."
     raise LSDError(
-        f"label {', '.join(map(str, never))} does not appear among {among}: give images of every label"
+        f"label {', '.join(map(str, never))} does not appear among {among}: "
+        "give images of every label"
     )
 
 # %% ../nbs/05_labelled_latents.ipynb #90e7792b
@@ -847,7 +848,10 @@ def _keep(path, description, every):
 
 
 def _check_folder(folder, description):
-    "`LSDError` when a folder already holds parts of something else."
+    "Refuse a folder with parts of something else; remove what killed workers left an hour ago."
+    for left in folder.glob(".*.tmp"):
+        if left.exists() and time.time() - left.stat().st_mtime > 3600:
+            left.unlink(missing_ok=True)
     for path in sorted(folder.glob("set*-part*.safetensors"))[:1]:
         if (there := _header(path)["description"]) != description:
             raise LSDError(
@@ -859,8 +863,6 @@ def _check_folder(folder, description):
 def _do_part(job, place, folder, description, every, bar):
     "Finish one part, whose lock is held, and keep it."
     done, begun = folder / f"{_name(place)}.safetensors", folder / f"{_name(place)}.begun"
-    for left in folder.glob(f".{_name(place)}.*.tmp"):
-        left.unlink(missing_ok=True)  # of a worker that was killed while it wrote
     part = job(state=_resume(begun, description), keep=_keep(begun, description, every), bar=bar)
     save_parts(done, {place: part}, description)
     begun.unlink(missing_ok=True)
@@ -922,9 +924,10 @@ class MeansConfig(Config):
     presets: ClassVar = {
         name: dict(encoder=EncoderConfig.preset(name)) for name in ("paper", "reference", "small")
     } | {"tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2)}
+    version: ClassVar[int] = 2  # of the algorithm: it is part of the key
     ranges: ClassVar = {"per_set": (1, None), "n_sets": (1, None), "parts": (0, None)}
     choices: ClassVar = {
-        "precision": ("auto", "no", "bf16"),
+        "labelling": ("auto", "no", "bf16"),
         "moments": ("auto", "full", "diagonal"),
     }
     encoder: EncoderConfig = field(
@@ -934,26 +937,21 @@ class MeansConfig(Config):
     n_sets: int = 10  # n: set 1 from data, the others from noise
     seed: int = 0  # of latents and of the order of images
     parts: int = 0  # P, parts per set; 0: one per 500 latents of V
-    precision: str = "auto"  # of the labelling: "auto", "no" (float32) or "bf16"
+    labelling: str = "auto"  # its precision: "auto", "no" (float32) or "bf16"
     moments: str = "auto"  # second moments: "full", "diagonal" or "auto", see `moments_kind`
-    data: str = ""  # fingerprint of a folder of images; found out if not given
-    version: int = 2  # of the algorithm
 
     def settled(
         self,
         device: str = "auto",  # where the labelling runs
-    ) -> "MeansConfig":  # the same with parts, precision and data chosen
+    ) -> "MeansConfig":  # the same with the number of parts and the precision chosen
         "Choose what was left to choose."
-        name = self.encoder.dataset
-        folder = not name.isidentifier()
-        data = self.data or (load_dataset(name, progress=False).fingerprint if folder else name)
-        how = _plan(self.per_set, 1, self.parts, 0, 1, device, self.precision, self.moments)
-        return replace(self, parts=how.parts, precision=how.precision, data=data)
+        how = _plan(self.per_set, 1, self.parts, 0, 1, device, self.labelling, self.moments)
+        return replace(self, parts=how.parts, labelling=how.precision)
 
-    @property
-    def key(self) -> str:
-        "Twelve hexadecimal digits of the settled configuration."
-        return super(MeansConfig, self.settled()).key
+    def canonical(self) -> list:
+        "All that changes the means, JSON-ready: what was left to choose is settled, data included."
+        own = super(MeansConfig, self.settled()).canonical()
+        return [*own, self.version, *self.encoder.canonical()[2:]]
 
 # %% ../nbs/05_labelled_latents.ipynb #f9cd33e4
 def network_digest(
@@ -980,7 +978,7 @@ def _all_jobs(config, networks, images, latent_shape, device):
         config.seed,
         None,
         device,
-        config.precision,
+        config.labelling,
         config.moments,
     )
     jobs, sizes = _sample_jobs(
