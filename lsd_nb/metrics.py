@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .core import LSDError
-from .training import in_batches
+from .models import in_batches, sample_latents
 
 # %% ../nbs/98_metrics.ipynb #c8b3fbf1
 def accuracy(
@@ -61,8 +61,8 @@ def decode_accuracy(
 
     def logits(x):
         mean, log_sigma = encoder(x)
-        noisy = torch.randn(mean.shape, generator=noise, device=mean.device, dtype=mean.dtype)
-        return tuple(classifier(generator(z)) for z in (mean + log_sigma.exp() * noisy, mean))
+        codes = sample_latents(mean, log_sigma, noise), mean
+        return tuple(classifier(generator(z)) for z in codes)
 
     found = in_batches(logits, images, batch_size)
     hits = [(p.argmax(1) == torch.as_tensor(labels).cpu()).double().mean().item() for p in found]
