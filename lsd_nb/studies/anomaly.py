@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from ..basis import LatentBasis
 from ..core import LSDError
 from ..data import Split, batches, check_images, load_dataset
-from ..training import Config, Run, Task, in_batches, load_or_train, schedule_for
+from ..models import in_batches
+from ..training import Config, Run, Task, load_or_train, schedule_for
 
 # %% ../../nbs/23_anomaly.ipynb #2064daaf
 def svdd_loss(

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from ..core import LSDError
 from ..data import batches, check_images, load_dataset
-from ..encoder import kl_divergence, sample_latents
+from ..models import in_batches, kl_divergence, sample_latents
 from .classification import compare_classifiers
-from ..training import Config, Run, Task, in_batches, schedule_for
+from ..training import Config, Run, Task, schedule_for
 
 # %% ../../nbs/21_autoencoders.ipynb #737c7ea1
 def vae_losses(
