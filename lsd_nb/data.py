@@ -522,7 +522,7 @@ def _find(
 ) -> _Found:
     "Take the reader that fits what was given."
     if isinstance(source, tuple | list) and len(source) == 2:
-        pairs = isinstance(source[0], tuple | list) and len(source[0]) == 2
+        pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in source)
         return _together(*source, []) if pairs else _together(tuple(source), None, [])
     if not isinstance(source, str | os.PathLike) or not str(source):
         raise LSDError(
@@ -595,6 +595,7 @@ def load_dataset(
     channels: int | None = None,  # 1: grey, 3: colours; None: as they are
 ) -> ImageData:  # train, valid and test parts, on the CPU
     "Load a dataset by name (fetched and verified, or made), by path or from arrays (as it is)."
+    title = "arrays" if isinstance(name, tuple | list) else str(name)
     found = _find(name, progress, size, fit)
     train, test, sums = found.train, found.test, found.sums
     change = [lambda x: fit_size(x, size, fit)] if size is not None else []
@@ -606,11 +607,11 @@ def load_dataset(
         sums = sums if train.images.shape == before else ""
     if test is not None and train.images.shape[1:] != test.images.shape[1:]:
         raise LSDError(
-            f"{name}: training images {tuple(train.images.shape)} and test images "
+            f"{title}: training images {tuple(train.images.shape)} and test images "
             f"{tuple(test.images.shape)} do not fit: expected one size."
         )
     if len(train.labels) < (2 if test else 3):
-        raise LSDError(f"{name}: {len(train.labels)} images are too few: expected at least 3.")
+        raise LSDError(f"{title}: {len(train.labels)} images are too few: expected at least 3.")
     if sums:
         fingerprint = hashlib.md5(sums.encode(), usedforsecurity=False).hexdigest()
     else:
@@ -619,7 +620,6 @@ def load_dataset(
         train, test = _cut(train, max(1, len(train.labels) // 7), mixed=False)
     n = len(train.labels)
     train, valid = _cut(train, min(5000, max(1, n // 12)), found.mixed or found.test is None)
-    title = "arrays" if isinstance(name, tuple | list) else str(name)
     data = ImageData(title, fingerprint, found.classes, train, valid, test)
     if not (isinstance(name, str) and name in KNOWN):
         say(title, f"{summary(data)}; {'; '.join(found.notes or ['not verified'])}", progress)

@@ -299,7 +299,7 @@ def _from_mirrors(
                 fetch_file(f"{mirror}{file}.gz", f"md5:{packed}", temp, progress)
                 break
             except LSDError as error:
-                failures.append(one_line(error))
+                failures.append(one_line(error, 200))
         else:
             raise LSDError("; ".join(failures))
     return temp
@@ -383,9 +383,11 @@ def _help(
     wrong: dict,  # file → what is wrong with the one that is there
 ) -> str:  # one line
     "What was tried, what was found, and how to place the files by hand."
-    there = [f for f, problem in wrong.items() if problem != "missing"]
-    found = f"found {', '.join(there)} in {folder}, but its sum differs; " if there else ""
-    as_it_is = f'; load_dataset("{folder}") takes the files there as they are' if there else ""
+    places = [folder, *map(Path, KNOWN[name].system)]
+    there = [p for d in places for f in wrong for p in (d / f, d / f"{f}.gz") if p.is_file()]
+    found = f"found {', '.join(map(str, there))}, but its sum differs; " if there else ""
+    again = there[0].parent if there else folder
+    as_it_is = f'; load_dataset("{again}") takes the files there as they are' if there else ""
     debian = ", or install Debian's dataset-fashion-mnist" if KNOWN[name].system else ""
     return (
         f"{name} could not be fetched [{'; '.join(tried)}]: {found}place {', '.join(IDX_FILES)} "
@@ -416,7 +418,7 @@ def _fetch(
         try:
             return _install(name, source, folder, progress)
         except (LSDError, OSError, RuntimeError, EOFError, subprocess.SubprocessError) as error:
-            tried.append(f"{title}: {one_line(error)}")
+            tried.append(f"{title}: {one_line(error, 400)}")
             say(name, f"that failed ({one_line(error)})", progress)
     raise LSDError(_help(name, folder, tried, wrong))
 
