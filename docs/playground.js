@@ -1,5 +1,5 @@
-/* The playground: encoder, generator and classifier run here, by onnxruntime-web, from files of this
-   site. Nothing else is loaded. */
+/* The playground: encoder, generator and classifier run here, by onnxruntime-web, from files of
+   this site. Nothing else is loaded. */
 'use strict';
 document.addEventListener('DOMContentLoaded', () => {
   const SIDE = 28,
@@ -130,8 +130,10 @@ document.addEventListener('DOMContentLoaded', () => {
 
   const PAGE = `
     <div class="pg-row">
-      <figure><canvas id="pg-pad" width="224" height="224" aria-label="Pad: draw a digit here"></canvas>
-        <figcaption>draw here <button id="pg-clear" type="button">clear</button></figcaption></figure>
+      <figure><canvas id="pg-pad" width="224" height="224"
+        aria-label="Pad: draw a digit here"></canvas>
+        <figcaption>draw here
+          <button id="pg-clear" type="button">clear</button></figcaption></figure>
       <figure><canvas id="pg-in" width="28" height="28" role="img"
         aria-label="The image that the encoder sees"></canvas>
         <figcaption>what the encoder sees</figcaption></figure>
