@@ -7,9 +7,9 @@ __all__ = ['hits_figure', 'cumulative_rank', 'amplitude_profile', 'calibrate', '
            'compare_classifiers']
 
 # %% ../../nbs/11_classification.ipynb #b5fa7f6d
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from ..pictures import figure, show_images
 from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -19,13 +19,11 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_calibration_error,
-)  # after lsd_nb.data, which mends torchvision where needed
+from torchmetrics.functional.classification import multiclass_calibration_error
 from tqdm import tqdm
 
 from ..basis import LatentBasis
-from ..core import LSDError, show_images
+from ..core import LSDError
 from ..encoder import sample_latents
 
 # %% ../../nbs/11_classification.ipynb #1f8d555c
@@ -33,28 +31,18 @@ def hits_figure(
     images: Tensor,  # (N, 1, H, W) in [-1, 1]
     labels: Tensor,  # true labels (N,)
     predicted: Tensor,  # predicted labels (N,)
-    ncols: int = 25,  # images per row
+    ncols: int = 13,  # images per row
 ):  # a figure
     "Images with the label read from each; misses in red, with the true label."
     nrows = -(-len(images) // ncols)
-    fig, axes = plt.subplots(
-        nrows,
-        ncols,
-        figsize=(0.42 * ncols, 0.62 * nrows),
-        dpi=80,
-        squeeze=False,
-        layout="constrained",
-    )
+    fig, axes = figure(nrows, ncols, width=7, height=0.74 * nrows, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for ax, image, t, p in zip(axes.flat, images, labels.tolist(), predicted.tolist()):
+    shown = zip(images, labels.tolist(), predicted.tolist(), strict=True)
+    for ax, (image, t, p) in zip(axes.flat, shown, strict=False):  # the last places may be empty
         show_images(image[None], ncols=1, ax=ax)
-        ax.set_title(
-            str(p) if p == t else f"{p} ({t})",
-            fontsize=8,
-            color="black" if p == t else "red",
-            pad=2,
-        )
+        words, colour = (f"{p}", "black") if p == t else (f"{p} ({t})", "red")
+        ax.set_title(words, fontsize=9, color=colour, pad=2)
     return fig
 
 # %% ../../nbs/11_classification.ipynb #6afb8746
@@ -126,7 +114,7 @@ def noise_accuracy(
     mu: Tensor,  # means of the codes (N, M)
     log_sigma: Tensor,  # their log-deviations (N, M)
     labels: Tensor,  # true labels (N,)
-    scales=(0, 0.5, 1, 2, 3, 4, 6, 8),  # s, multiples of the encoder's deviation, ≥ 0
+    scales: tuple = (0, 0.5, 1, 2, 3, 4, 6, 8),  # s, multiples of the encoder's deviation, ≥ 0
     trials: int = 3,  # draws per scale
     seed: int = 0,  # of the noise
 ) -> list[dict]:  # scale, mean and standard deviation of the accuracy in percent over the trials
@@ -135,22 +123,15 @@ def noise_accuracy(
     for s in scales:
         if s < 0:
             raise LSDError(f"scale {s} is negative: expected multiples of the deviation, ≥ 0")
-        hits = [
-            100 * basis.score(mu + s * (sample_latents(mu, log_sigma, noise) - mu), labels)
-            for _ in range(trials)
-        ]
-        rows.append(
-            {
-                "scale": s,
-                "mean": float(np.mean(hits)),
-                "std": float(np.std(hits, ddof=1)) if trials > 1 else 0.0,
-            }
-        )
+        draws = [sample_latents(mu, log_sigma, noise) - mu for _ in range(trials)]
+        hits = [100 * basis.score(mu + s * off, labels) for off in draws]
+        std = float(np.std(hits, ddof=1)) if trials > 1 else 0.0
+        rows.append({"scale": s, "mean": float(np.mean(hits)), "std": std})
     return rows
 
 # %% ../../nbs/11_classification.ipynb #5c9244ce
 def classifiers() -> dict:  # name → an unfitted scikit-learn classifier
-    "The classifiers to compare with, with the library's defaults except where it would be unfair to them."
+    "The classifiers to compare with; the library's defaults, except where these would be unfair."
     return {
         "nearest mean": NearestCentroid(),
         "LDA": LinearDiscriminantAnalysis(),
@@ -161,8 +142,8 @@ def classifiers() -> dict:  # name → an unfitted scikit-learn classifier
 
 def compare_classifiers(
     train: tuple,  # features (N, F) and labels (N,) to learn from
-    test: tuple,  # features and labels to be judged on
-    names=None,  # which of `classifiers`; default: all
+    test: tuple,  # features (N', F) and labels (N',) to be judged on
+    names: list[str] | None = None,  # which of `classifiers`; default: all
     progress: bool = True,  # show a bar
 ) -> dict[str, float]:  # accuracy in percent, by name
     "Fit each classifier on the same features and report its test accuracy."
