@@ -9,7 +9,6 @@ __all__ = ['hits_figure', 'cumulative_rank', 'amplitude_profile', 'calibrate', '
 # %% ../../nbs/11_classification.ipynb #b5fa7f6d
 import numpy as np
 import torch
-from ..pictures import figure, show_images
 from scipy.optimize import minimize_scalar
 from sklearn.calibration import calibration_curve
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from ..basis import LatentBasis
 from ..core import LSDError
 from ..encoder import sample_latents
+from ..pictures import figure, show_images
 
 # %% ../../nbs/11_classification.ipynb #1f8d555c
 def hits_figure(

@@ -18,8 +18,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from ..metrics import accuracy, label_pure, rank_table
-from ..pictures import figure, show_images
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,6 +26,8 @@ from ..data import load_dataset
 from ..decomposition import LatentSpectralDecomposition, load_pretrained
 from ..encoder import EncoderConfig, sample_latents
 from ..latents import MeansConfig, labelled_means
+from ..metrics import accuracy, label_pure, rank_table
+from ..pictures import figure, show_images
 
 # %% ../../nbs/09_reproduction.ipynb #50539747
 def weight_curve(

@@ -9,13 +9,13 @@ __all__ = ['ORTHOGONALISERS', 'collect_labelled', 'coordinate_tests', 'mean_conv
 # %% ../../nbs/10_topology.ipynb #d9629f46
 import numpy as np
 import torch
-from ..metrics import label_pure, rank_table
 from scipy import stats
 from torch import Tensor
 
 from ..basis import LatentBasis
 from ..core import LSDError
 from ..latents import LabelledMeans
+from ..metrics import label_pure, rank_table
 
 # %% ../../nbs/10_topology.ipynb #51b15b31
 def collect_labelled(
