@@ -205,12 +205,12 @@ def test_calibration_lowers_the_error_and_keeps_the_answers(toy):
 
 def test_noise_hurts(toy):
     lsd, x, y = toy
-    mu, log_sigma = lsd.encode_distribution(x)
+    mu, log_sigma = lsd.models.encode(x)
     calm, wild = noise_accuracy(lsd.basis, mu, log_sigma, y, scales=(0, 80))
     assert calm["std"] < 1e-9 and wild["mean"] < calm["mean"]
     lone = LatentSpectralDecomposition(Drawing(), read)
     with pytest.raises(LSDError, match="no encoder"):
-        lone.encode_distribution(x)
+        lone.models.encode(x)
 
 
 def test_trained_classifiers_learn(toy):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ..basis import LatentBasis
 from ..core import LSDError
-from ..encoder import sample_latents
+from ..models import sample_latents
 from ..pictures import figure, show_images
 
 # %% ../../nbs/11_classification.ipynb #1f8d555c

@@ -26,8 +26,9 @@ from ..core import LSDError
 from ..data import batches, load_dataset
 from ..encoder import EncoderConfig
 from ..metrics import accuracy
+from ..models import in_batches
 from ..pictures import figure, show_images
-from ..training import Config, Run, Task, in_batches, schedule_for
+from ..training import Config, Run, Task, schedule_for
 
 # %% ../../nbs/12_denoising.ipynb #577b2ff1
 def truncation_figure(
@@ -154,7 +155,7 @@ def truncation_curve(
     z, rows = lsd.encode(noisy, unclipped=True), []
     for k in ks:
         restored = lsd.denoise(latents=z, k=k, rescale=rescale)
-        rows.append({"k": k, **denoising_scores(clean, restored, labels, lsd.logits)})
+        rows.append({"k": k, **denoising_scores(clean, restored, labels, lsd.models.logits)})
     return rows
 
 # %% ../../nbs/12_denoising.ipynb #e1c72648

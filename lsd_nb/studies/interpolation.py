@@ -17,8 +17,8 @@ from torch import Tensor
 from ..basis import as_latents
 from ..core import LSDError
 from ..metrics import image_style
+from ..models import in_batches
 from ..operators import slerp
-from ..training import in_batches
 
 # %% ../../nbs/24_interpolation.ipynb #dc552321
 def latent_path(
@@ -148,7 +148,7 @@ def raise_labels(
     new, wrong = z.clone(), lsd.judge(z).argmax(1) != labels
     for label in labels[wrong].unique().tolist():
         rows = wrong & (labels == label)
-        new[rows] = lsd.relabel(z[rows], label)
+        new[rows] = lsd.edit(z[rows], label)
     return new
 
 # %% ../../nbs/24_interpolation.ipynb #f01f89d9

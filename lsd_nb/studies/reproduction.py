@@ -24,9 +24,10 @@ from tqdm import tqdm
 from ..core import atomic_write, pick_device, run_record
 from ..data import load_dataset
 from ..decomposition import LatentSpectralDecomposition, load_pretrained
-from ..encoder import EncoderConfig, sample_latents
+from ..encoder import EncoderConfig
 from ..latents import MeansConfig, labelled_means
 from ..metrics import accuracy, label_pure, rank_table
+from ..models import sample_latents
 from ..pictures import figure, show_images
 
 # %% ../../nbs/09_reproduction.ipynb #50539747
@@ -85,11 +86,12 @@ def run_trials(
 ]:  # percentages by row id; one per trial for sampled codes, one for the mean code
     "Decode accuracy and rank tables over repeated samples of the encoder, and once for its mean."
     lsd = next(iter(bases.values()))
-    mu, log_sigma = lsd.encode_distribution(images)
+    mu, log_sigma = lsd.models.encode(images)
     noise, found = torch.Generator().manual_seed(seed), {}
     for trial in tqdm(range(trials + 1), desc="trials", unit="trial", disable=not progress):
-        mean = trial == trials  # the last round is the mean code
-        z, tail = (mu, "_mean") if mean else (sample_latents(mu, log_sigma, noise), "")
+        z, tail = mu, "_mean"
+        if trial < trials:  # the last round is the mean code
+            z, tail = sample_latents(mu, log_sigma, noise), ""
         right = lsd.judge(z).argmax(1) == labels
         found.setdefault("decode_accuracy" + tail, []).append(100 * right.double().mean().item())
         for suffix, l in bases.items():
@@ -159,7 +161,7 @@ def score(
     "All rows for one set of networks."
     weight, curve = choose_weight(lsd, *data.valid)
     bases = bases_of(lsd, weight)
-    rows = [scoreboard_row("classifier_accuracy", [accuracy(lsd.logits, *data.test)])]
+    rows = [scoreboard_row("classifier_accuracy", [accuracy(lsd.models.logits, *data.test)])]
     found = run_trials(bases, *data.test, trials, seed, progress)
     rows += [scoreboard_row(id, values) for id, values in found.items()]
     for suffix, l in bases.items():

@@ -145,7 +145,7 @@ def editors(
         return edit
 
     def adaptive(z, a, b, steps):
-        return arc_path(on_sphere(z), lsd.relabel(on_sphere(z), b, confidence), steps)
+        return arc_path(on_sphere(z), lsd.edit(on_sphere(z), b, confidence), steps)
 
     found = {"paper": rotation("paper"), "plane": rotation("plane"), "Householder": householder}
     found |= {"all sets": all_sets} | {f"swap, t = {t:g}": swap(t) for t in minima}
@@ -178,7 +178,7 @@ def mark_edit(
     "Walk there and back, decode, and compare."
     frames = edit(z, source, target, steps)
     pictures = lsd.decode(frames[:, 1:].flatten(0, 1))
-    p = lsd.logits(pictures).softmax(1).unflatten(0, (len(z), steps))
+    p = lsd.models.logits(pictures).softmax(1).unflatten(0, (len(z), steps))
     before = lsd.judge(frames[:, 0]) if before is None else before
     along = torch.cat([before[:, target, None], p[:, :, target]], 1)
     shows, final = p.argmax(2), pictures.unflatten(0, (len(z), steps))[:, -1]

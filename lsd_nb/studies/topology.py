@@ -26,13 +26,10 @@ def collect_labelled(
     seed: int = 0,  # of the draw and of the encoder's noise
 ) -> tuple[Tensor, Tensor]:  # latents (N, M), and the labels (N,) of the images they decode to
     "Latents of step 4a or 4b with the label of their decoded image, all of them kept."
-    noise = torch.Generator().manual_seed(seed)
     if images is not None:
         z = lsd.encode(images, sample=True, seed=seed)
-    elif lsd.prior:
-        z = lsd.prior(n, noise).flatten(1)
     else:
-        z = torch.randn(n, *lsd.latent_shape, generator=noise).flatten(1)
+        z = lsd.models.draw(n, torch.Generator().manual_seed(seed))
     return z, lsd.judge(z).argmax(1)
 
 # %% ../../nbs/10_topology.ipynb #d595e89f
