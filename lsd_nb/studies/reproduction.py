@@ -215,7 +215,8 @@ def gram_figure(
     )
     for column, (name, v) in zip(axes.T, vectors.items(), strict=True):
         images = lsd.decode(v).unflatten(0, (-1, l)).transpose(0, 1).flatten(0, 1)
-        show_images(images, ncols=len(v) // l, ax=column[0], title=name)
+        show_images(images, ncols=len(v) // l, ax=column[0])
+        column[0].set_title(name, fontsize=10)
         for ax in column[1:]:
             gram = torch.as_tensor(v) @ torch.as_tensor(v).T / lsd.latent_dim
             picture = ax.imshow(gram, cmap="RdBu_r", vmin=-1, vmax=1)
