@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .core import LSDError
 from .data import load_dataset
-from .decomposition import LatentSpectralDecomposition
+from .decomposition import LatentSpectralDecomposition, rotation_frames
 from .operators import slerp
 from .pictures import figure, png_bytes
 
@@ -46,14 +46,15 @@ def with_amplitudes(
     had = torch.as_tensor(basis.transform(z))
     return z + basis.inverse_transform(c) - basis.inverse_transform(had)
 
-# %% ../nbs/15_explore.ipynb #7a39778a
+# %% ../nbs/15_explore.ipynb #8423c347
 def turned(
     z: Tensor,  # latents (N, M)
-    goal: Tensor,  # where to turn to (N, M), see `LatentSpectralDecomposition.relabel`
+    goal: Tensor,  # where to turn to (N, M)
     angle: float,  # in degrees: 0 stays at z, 90 arrives
+    center: Tensor | float = 0.0,  # to turn around (M,)
 ) -> Tensor:  # latents (N, M)
     "A place on the arc from latents to others."
-    return slerp(z, goal, angle / 90) if angle else z
+    return center + slerp(z - center, goal - center, angle / 90) if angle else z
 
 # %% ../nbs/15_explore.ipynb #08a54dd4
 def as_digit(
@@ -220,13 +221,14 @@ def knob_strip(
     basis, classes = lsd.basis, lsd.basis.classes_.tolist()
     c, own = torch.as_tensor(basis.transform(z))[0], basis.predict(z).tolist()[0]
     other = classes[(classes.index(own) + 1) % len(classes)]
-    goal, at = lsd.relabel(z, other), basis.index_of(other)
+    goal, at = _goal(lsd, z, other), basis.index_of(other)
+    center = lsd.models.center
     shares = (1, 0.5, 0.3, 0.2, 0.1, 0.06, 0.04, 0.02, 0.01)
     kept = [max(1, round(len(c) * share)) for share in shares]
     angles, values = np.linspace(0, 90, 9), np.linspace(-1, 1, 9)
     rows = {
         "keep": [(f"{n} kept", basis.inverse_transform(knobs(c, n)[None])) for n in kept],
-        f"turn {own} → {other}": [(f"{a:.0f}°", turned(z, goal, a)) for a in angles],
+        f"turn {own} → {other}": [(f"{a:.0f}°", turned(z, goal, a, center)) for a in angles],
         f"set {other}": [
             (f"{v:+.2f}", with_amplitudes(basis, z, knobs(c, change=(at, v))[None])) for v in values
         ],
@@ -235,7 +237,8 @@ def knob_strip(
     for line, (name, cells) in zip(axes, rows.items(), strict=True):
         line[0].set_ylabel(name, fontsize=9)
         for ax, (title, latent) in zip(line, cells, strict=True):
-            ax.imshow(_shown(lsd.decode(latent)[0]), cmap="gray", vmin=0, vmax=1)
+            image = _shown(lsd.decode(latent)[0], lsd.models.image_range)
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1)
             ax.set(xticks=[], yticks=[])
             ax.set_title(title, fontsize=9)
             ax.spines[:].set_visible(False)
@@ -245,9 +248,15 @@ def knob_strip(
     return file.getvalue()
 
 
-def _shown(image):
-    "An image (C, H, W) in [-1, 1] as matplotlib takes it: grey (H, W) or colour (H, W, 3)."
-    x = (image.clamp(-1, 1) + 1) / 2
+def _goal(lsd, z, label):
+    "Where `rotate` goes from a latent (1, M) to show a label."
+    return rotation_frames(lsd.models, lsd.basis, z, [label, label], 1)[:, -1]
+
+
+def _shown(image, limits):
+    "An image (C, H, W) as matplotlib takes it: grey (H, W) or colour (H, W, 3), in [0, 1]."
+    low, high = limits or (-1, 1)
+    x = ((image - low) / (high - low)).clamp(0, 1)
     return (x[0] if len(x) == 1 else x.permute(1, 2, 0)).numpy()
 
 # %% ../nbs/15_explore.ipynb #05c4382f
@@ -325,7 +334,8 @@ class Explorer:
 
     def _look(self, image):
         "Remember an image's latent; its amplitudes (K,)."
-        self.z = image.float() if image.ndim == 2 else self.lsd.encode(image)
+        flat = image.ndim == 2
+        self.z = self.lsd.encode(latents=image) if flat else self.lsd.encode(image)
         return torch.as_tensor(self.lsd.basis.transform(self.z))[0].float()
 
     def _latent(self):
@@ -339,12 +349,14 @@ class Explorer:
         if label is None or not angle:
             return z
         if label != self._goal[0] or not torch.equal(z, self._goal[1]):
-            self._goal = label, z, self.lsd.relabel(z, label)
-        return turned(z, self._goal[2], angle)
+            self._goal = label, z, _goal(self.lsd, z, label)
+        return turned(z, self._goal[2], angle, self.lsd.models.center)
 
     def _png(self, image):
         "A picture of the first of images, as large as on the screen."
-        return png_bytes(image[0], max(1, self.size // image.shape[-1]))
+        low, high = self.lsd.models.image_range or (-1, 1)
+        grey = 2 * (image[0].float() - low) / (high - low) - 1
+        return png_bytes(grey, max(1, self.size // image.shape[-1]))
 
     def _picked(self, _):
         "Another image of the list."
@@ -364,6 +376,8 @@ class Explorer:
             side = round(len(ink) ** 0.5)
             image = as_digit(ink.reshape(side, side), self.images.shape[-1])
             if image is not None:
+                low, high = self.lsd.models.image_range or (-1, 1)
+                image = low + (image + 1) / 2 * (high - low)
                 self.choose(image.expand(-1, self.images.shape[1], -1, -1))
 
     def _repr_mimebundle_(self, **options):
@@ -378,6 +392,5 @@ def explore(
 ) -> Explorer:  # shows itself in a notebook
     "Widgets: pick or draw an image, see its amplitudes, move three knobs, watch the decoded image."
     _widgets()
-    if getattr(lsd, "basis", None) is None:
-        raise LSDError("there is no basis yet: call fit first")
+    lsd.fitted()
     return Explorer(lsd, load_dataset(progress=False).test.images if images is None else images)

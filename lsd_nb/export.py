@@ -118,14 +118,6 @@ def _short(row):
     return [float(f"{v:.7g}") for v in row.tolist()]
 
 # %% ../nbs/16_export.ipynb #ed8b7803
-def _samples(lsd, rows):
-    "Latents (rows, *latent_shape) of the prior."
-    noise = torch.Generator().manual_seed(lsd.seed)
-    if lsd.prior is not None:
-        return torch.as_tensor(lsd.prior(rows, noise))
-    return torch.randn(rows, *lsd.latent_shape, generator=noise)
-
-
 def export_onnx(
     # its generator, and classifier and encoder if it has them, must be torch modules
     lsd: LatentSpectralDecomposition,
@@ -136,8 +128,9 @@ def export_onnx(
 ) -> dict[str, dict[str, Any]]:
     "Write the networks as ONNX and the basis as JSON, after comparing every network with PyTorch."
     _packages()
-    z = _samples(lsd, rows)
+    z = lsd.models.sample(rows, lsd.seed)
     images = lsd.decode(z)
+    z = z.reshape(-1, *lsd.latent_shape)
     networks = {
         "generator": (lsd.generator, z, ("latent", "image")),
         "classifier": (lsd.classifier, images, ("image", "logits")),
