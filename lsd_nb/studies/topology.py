@@ -154,7 +154,7 @@ def deal_means(
     rng: np.random.Generator,  # which latents go where
 ) -> LabelledMeans:  # means of n sets
     "Means of n sets of V latents per label, dealt at random without replacement."
-    found = LabelledMeans.empty(l, z.shape[1], V, n)
+    found = LabelledMeans.empty(l, z.shape[1], V, n, moments="diagonal")
     for k in range(l):
         mine = (y == k).nonzero()[:, 0].numpy()
         if len(mine) < n * V:
