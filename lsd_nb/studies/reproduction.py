@@ -150,6 +150,20 @@ def scoreboard_row(
         "better": "lower" if stem == "lsd_second" else "higher",
     }
 
+# %% ../../nbs/09_reproduction.ipynb #9e2792ee
+def _commit():
+    "The commit of the source tree this package is run from, or None."
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            cwd=str(files("lsd_nb")),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
 # %% ../../nbs/09_reproduction.ipynb #c8bec8f9
 def score(
     lsd,  # a `LatentSpectralDecomposition` with `means`
@@ -272,20 +286,6 @@ def save_figures(
         fig.savefig(path, dpi=150)
         plt.close(fig)
     return paths
-
-# %% ../../nbs/09_reproduction.ipynb #9e2792ee
-def _commit():
-    "The commit of the source tree this package is run from, or None."
-    try:
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"],
-            cwd=str(files("lsd_nb")),
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 # %% ../../nbs/09_reproduction.ipynb #9e2792ed
 def reproduce(
