@@ -50,6 +50,7 @@ from .latents import MeansConfig, labelled_means
 from .studies.reproduction import format_scoreboard, label_pure
 from .studies.reproduction import reproduce as run_reproduction
 from .training import Config, find_artifact, load_or_train, precision_for
+from .training import train as run_training
 
 # %% ../nbs/99_cli.ipynb #d4be04b6
 def _comments(f):
@@ -459,7 +460,7 @@ def _train_one(config, device, every, fresh):
             f"{config.step}: {_place(path)} already ({config.filename}); --fresh trains it anyway"
         )
         return path, False
-    config.train(device=device, every=every)
+    run_training(config, device, every=every)
     if (used := _stored(config)) and _place(used) == "bundled":
         print(
             f"{config.step}: the bundled network stays the one in use; --out gives you the new one"
