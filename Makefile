@@ -19,7 +19,7 @@ DEPS    := settings.ini setup.py constraints.txt
 # two notebooks at a time, one thread each: fastest on two cores
 WORKERS ?= 2
 
-.PHONY: help run test lint notebooks docs bench lab data web clean
+.PHONY: help run test lint audit notebooks docs bench lab data web clean
 
 help:            ## list these commands
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -39,10 +39,15 @@ test: $(STAMP)-dev data web    ## install the development tools and run every ch
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
 	{ git status --porcelain 2>/dev/null || true; } | diff $(STAMP)-before - || { echo "the tests changed files of the tree"; exit 1; }
 
-lint: $(STAMP)-dev    ## style, format and types: ruff on everything, notebooks included, and mypy on the package
+lint: $(STAMP)-dev    ## style, format, types, safety: ruff (notebooks too), mypy, bandit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit -q -c pyproject.toml -r lsd_nb docs
+
+audit: $(STAMP)-dev    ## known vulnerabilities of the pinned versions (asks the advisory databases)
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 notebooks: $(STAMP)-dev data    ## export, execute all notebooks in place (slow cells keep their outputs), README
 	$(BIN)/nbdev_export

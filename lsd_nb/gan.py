@@ -65,6 +65,8 @@ def g_step(
 class Generator(nn.Module):
     "Latents (N, M) → images (N, 1, 28, 28) in [-1, 1]; the reference architecture at any width."
 
+    image_range = (-1.0, 1.0)
+
     def __init__(
         self,
         latent_dim: int = 100,  # M, dimensions of the latent space

@@ -98,7 +98,7 @@ def show_images(
         each = min(scale, 6.3 / ncols)
         height = each * rows * h / w + 0.3 * bool(title) + 0.05
         ax = figure(width=each * ncols + 0.7 * bool(row_labels), height=height)[1]
-    picture = grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)
+    picture = (grid[0] if len(grid) == 1 else grid.permute(1, 2, 0)).numpy()
     ax.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     ax.set(xticks=[], yticks=[], title=title)
     if row_labels:

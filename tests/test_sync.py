@@ -12,10 +12,8 @@ import pytest
 from house import ROOT
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    "A copy of what nbdev reads and writes, the user's settings of Jupyter and git out of reach."
-    target = tmp_path_factory.mktemp("tree")
+def copied_tree(target):
+    "Copy what nbdev reads and writes to a folder; its path."
     shutil.copy(ROOT / "settings.ini", target)
     for folder in ("nbs", "lsd_nb"):
         shutil.copytree(
@@ -24,6 +22,12 @@ def copy(tmp_path_factory):
             ignore=shutil.ignore_patterns("__pycache__", "pretrained", ".*", "*.tmp"),
         )
     return target
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of the tree, the user's settings of Jupyter and git out of reach."
+    return copied_tree(tmp_path_factory.mktemp("tree"))
 
 
 def nbdev(copy, command):
