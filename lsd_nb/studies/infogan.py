@@ -16,7 +16,6 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ..metrics import image_style
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
@@ -25,7 +24,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ..core import LSDError
 from ..data import ImageData, batches, check_images, load_dataset
 from ..gan import _init_dcgan
-from ..training import Config, Run, Task, in_batches
+from ..metrics import image_style
+from ..models import in_batches
+from ..training import Config, Run, Task
 
 # %% ../../nbs/25_infogan.ipynb #1e376acd
 def information_bound(

@@ -7,6 +7,8 @@ __all__ = ['score_seeds', 'seed_spread', 'full_table', 'format_table', 'network_
 
 # %% ../../nbs/90_scoreboard.ipynb #5851ad88
 import json
+from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,44 +18,41 @@ from ..data import load_dataset
 from ..decomposition import LatentSpectralDecomposition
 from ..encoder import EncoderConfig
 from ..latents import MeansConfig, labelled_means
+from ..pictures import Table
 from .reproduction import score
-from ..training import find_artifact, load_or_train
+from ..training import Config, find_artifact, load_or_train
 
 # %% ../../nbs/90_scoreboard.ipynb #e0ed99ae
 def score_seeds(
-    seeds=(0, 1, 2),  # of the encoders; each must have been trained
+    seeds: Iterable[int] = (0, 1, 2),  # of the encoders; each must have been trained
     dataset: str = "mnist",  # see `load_dataset`
     preset: str = "small",  # of all three networks
-    trials: int = 20,  # draws of the codes per encoder
+    trials: int = 20,  # draws of the codes per encoder, ≥ 1
     device: str = "cpu",  # see `pick_device`
     progress: bool = True,  # show bars
 ) -> list[dict]:  # per seed: seed, encoder (its key), values (percentages and counts by row id)
-    "The reproduction's numbers for encoders that differ in their seed alone; `LSDError` for one that is not trained."
-    data, found = load_dataset(dataset, progress=progress), []
+    "The reproduction's numbers for encoders that differ in their seed alone."
     configs = [EncoderConfig.for_dataset(dataset, preset, seed=s) for s in seeds]
     for c in configs:
         if find_artifact(c) is None:
             raise LSDError(
-                f"the encoder of seed {c.seed} is not trained: `EncoderConfig.for_dataset({dataset!r}, {preset!r}, seed={c.seed}).train()` does that"
+                f"the encoder of seed {c.seed} is not trained: run "
+                f"`lsd-nb train encoder --dataset {dataset} --preset {preset} --seed {c.seed}`"
             )
+    data, found = load_dataset(dataset, progress=progress), []
     for c in configs:
         nets = [load_or_train(part, device, train=False) for part in (c.gan, c.classifier, c)]
         means = labelled_means(MeansConfig(encoder=c), device, progress)
-        rows, _ = score(
-            LatentSpectralDecomposition(*nets, progress=progress).fit_means(means),
-            data,
-            trials,
-            progress=progress,
-        )
-        found.append(
-            {"seed": c.seed, "encoder": c.key, "values": {r["id"]: r["ours"] for r in rows}}
-        )
+        lsd = LatentSpectralDecomposition(*nets, progress=progress).fit_means(means)
+        rows, _ = score(lsd, data, trials, progress=progress)
+        values = {r["id"]: r["ours"] for r in rows}
+        found.append({"seed": c.seed, "encoder": c.key, "values": values})
     return found
 
 
 def seed_spread(
     scored: list[dict],  # from `score_seeds`, at least two
-) -> dict[str, tuple]:  # by row id: mean, standard deviation (n - 1), n
+) -> dict[str, tuple[float, float, int]]:  # by row id: mean, standard deviation (n - 1), n
     "Mean and spread over trainings."
     if len(scored) < 2:
         raise LSDError(f"{len(scored)} training has no spread: give at least two seeds")
@@ -62,75 +61,57 @@ def seed_spread(
 
 # %% ../../nbs/90_scoreboard.ipynb #189ae6d6
 def _number(mean, std=None, digits=2):
-    "A number with its spread."
-    return f"{mean:.{digits}f}" + (
-        f"\u00a0±\u00a0{std:.{digits}f}" if std is not None else ""
-    )  # spaces that do not break
+    "A number with its spread; the spaces do not break."
+    return f"{mean:.{digits}f}" + (f"\u00a0±\u00a0{std:.{digits}f}" if std is not None else "")
+
+
+def _row(part, name, unit, n, **texts):
+    "One line of the table: columns that are not given stay empty."
+    empty = dict.fromkeys(("paper", "faithful", "improved", "others"), "")
+    return {"part": part, "name": name, "unit": unit, **empty, **texts, "n": n}
+
+
+_METHOD = {
+    "classifier_accuracy": "classifier",
+    "decode_accuracy": "encode → decode → classify, sampled codes",
+    "decode_accuracy_mean": "the same, mean codes",
+    "lsd_top1": "LSD top-1, sampled codes",
+    "lsd_top1_mean": "LSD top-1, mean codes",
+    "lsd_second": "label is second, sampled codes",
+    "lsd_top4": "label among the four largest",
+    "set1_share": "largest lies in set 1",
+    "label_pure_vectors": "vectors that decode to their label",
+}
 
 
 def _method_rows(board, spread):
     "Steps 1 to 6: scoreboard.json and seeds.json."
-    rows = {r["id"]: r for r in board["rows"]}
-    names = {
-        "classifier_accuracy": "classifier",
-        "decode_accuracy": "encode → decode → classify, sampled codes",
-        "decode_accuracy_mean": "the same, mean codes",
-        "lsd_top1": "LSD top-1, sampled codes",
-        "lsd_top1_mean": "LSD top-1, mean codes",
-        "lsd_second": "label is second, sampled codes",
-        "lsd_top4": "label among the four largest",
-        "set1_share": "largest lies in set 1",
-        "label_pure_vectors": "vectors that decode to their label",
-    }
-    found = []
-    for id, name in names.items():
-        r, better = rows[id], rows.get(id + "_weighted")
-        what = _number(*spread[id][:2]) if id in spread else _number(r["ours"], r["std"])
-        n = "1" if id == "classifier_accuracy" else f"{spread[id][2]} trainings"
-        ours = _number(r["ours"]) if id == "classifier_accuracy" else what
-        found.append(
-            {
-                "part": "method",
-                "name": name,
-                "unit": r["unit"],
-                "paper": "" if r["paper"] is None else f"{r['paper']:g}",
-                "faithful": ours,
-                "improved": _number(*spread[id + "_weighted"][:2]) if better else "",
-                "others": "",
-                "n": n,
-            }
-        )
+    rows, found = {r["id"]: r for r in board["rows"]}, []
+    for id, name in _METHOD.items():
+        r, alone = rows[id], id == "classifier_accuracy"
+        texts = {"paper": "" if r["paper"] is None else f"{r['paper']:g}"}
+        mean = spread[id][:2] if id in spread else (r["ours"], r["std"])
+        texts["faithful"] = _number(r["ours"]) if alone else _number(*mean)
+        if f"{id}_weighted" in rows:
+            texts["improved"] = _number(*spread[f"{id}_weighted"][:2])
+        n = "1" if alone else f"{spread[id][2]} trainings"
+        found.append(_row("method", name, r["unit"], n, **texts))
     return found
 
 # %% ../../nbs/90_scoreboard.ipynb #a419c175
 def _classification_rows(found):
     "Chapter 11: the best trained classifier on the same codes and on pixels."
-
-    def best(what):
-        return max(
-            (r for r in found["rows"] if r[what] and not r["name"].startswith("LSD")),
-            key=lambda r: r[what]["mean"],
-        )
-
     rows = []
     for what, name in (
         ("mean", "trained classifier on the same mean codes"),
         ("sampled", "the same, sampled codes"),
         ("pixels", "the same, pixels"),
     ):
-        r = best(what)
-        rows.append(
-            {
-                "part": "classification",
-                "name": name,
-                "unit": "%",
-                "paper": "",
-                "faithful": "",
-                "improved": "",
-                "others": f"{_number(r[what]['mean'], r[what]['std'])} ({r['name']})",
-                "n": str(r[what]["n"]),
-            }
-        )
+        rivals = [r for r in found["rows"] if r[what] and not r["name"].startswith("LSD")]
+        _, k = max((r[what]["mean"], -k) for k, r in enumerate(rivals))
+        best, by = rivals[-k][what], rivals[-k]["name"]
+        others = f"{_number(best['mean'], best['std'])} ({by})"
+        rows.append(_row("classification", name, "%", str(best["n"]), others=others))
     return rows
 
 
@@ -138,55 +119,35 @@ def _denoising_rows(found, noise="gaussian 0.5"):
     "Chapter 12: label kept, PSNR and SSIM at σ = 0.5."
     rows, mine = [], {r["method"]: r for r in found["rows"] if r["noise"] == noise}
     plain, noisy = mine["LSD, as published"], mine["LSD, noisy-input encoder"]
+    peers = [r for m, r in mine.items() if not m.startswith(("LSD", "noisy", "inversion"))]
     for key, spread, name, unit, digits in (
         ("label_kept", "label_kept_se", "label kept under noise of σ = 0.5", "%", 2),
         ("psnr", "psnr_std", "PSNR, σ = 0.5", "dB", 2),
         ("ssim", "ssim_std", "SSIM, σ = 0.5", "", 3),
     ):
-        best = max(
-            (r for m, r in mine.items() if not m.startswith(("LSD", "noisy", "inversion"))),
-            key=lambda r: r[key],
-        )
-        cell = lambda r: _number(r[key], r[spread], digits)
-        rows.append(
-            {
-                "part": "denoising",
-                "name": name,
-                "unit": unit,
-                "paper": "",
-                "faithful": cell(plain),
-                "improved": cell(noisy),
-                "others": f"{cell(best)} ({best['method']})",
-                "n": f"{plain['n']:,} images",
-            }
-        )
+        best = max(peers, key=itemgetter(key))
+        a, b, c = (_number(r[key], r[spread], digits) for r in (plain, noisy, best))
+        texts = {"faithful": a, "improved": b, "others": f"{c} ({best['method']})"}
+        rows.append(_row("denoising", name, unit, f"{plain['n']:,} images", **texts))
     return rows
 
-
+# %% ../../nbs/90_scoreboard.ipynb #13c801d7
 def _rotation_rows(found):
     "Chapter 13: targets reached and variation kept, over all pairs of labels."
     rows, mine = [], {r["editor"]: r for r in found["summary"]}
-    peers = [mine[n] for n in ("PCA", "SeFa", "SVM", "LDA") if n in mine]
+    best = max(
+        (mine[n] for n in ("PCA", "SeFa", "SVM", "LDA") if n in mine), key=itemgetter("success")
+    )
     for key, name, scale, digits in (
         ("success", "rotation: target reached, mean of 90 pairs", 100, 2),
         ("worst_pair", "rotation: target reached, worst pair", 100, 1),
         ("variation", "rotation: variation among results (real images: 1)", 1, 2),
     ):
-        best = max(peers, key=lambda r: r["success"])
-        rows.append(
-            {
-                "part": "rotation",
-                "name": name,
-                "unit": "%" if scale == 100 else "",
-                "paper": "",
-                **{
-                    c: _number(scale * r[key], None, digits)
-                    for c, r in (("faithful", mine["paper"]), ("improved", mine["adaptive swap"]))
-                },
-                "others": f"{_number(scale * best[key], None, digits)} ({best['editor']})",
-                "n": f"{found['header']['images']:,} images",
-            }
-        )
+        columns = {"faithful": mine["paper"], "improved": mine["adaptive swap"], "others": best}
+        texts = {c: _number(scale * r[key], None, digits) for c, r in columns.items()}
+        texts["others"] += f" ({best['editor']})"
+        n, unit = f"{found['header']['images']:,} images", "%" if scale == 100 else ""
+        rows.append(_row("rotation", name, unit, n, **texts))
     return rows
 
 # %% ../../nbs/90_scoreboard.ipynb #051fa1c2
@@ -194,14 +155,15 @@ def full_table(
     # with scoreboard.json, seeds.json, classification.json, denoising.json and rotation.json
     folder: str | Path,
     # rows: part, name, unit, paper, faithful, improved, others, n (texts, ready to print)
-) -> list[dict]:
+) -> list[dict[str, str]]:
     "All numbers of the book, from the files its chapters wrote; `LSDError` when one is missing."
     parts = {}
     for name in ("scoreboard", "seeds", "classification", "denoising", "rotation"):
         path = Path(folder) / f"{name}.json"
         if not path.is_file():
             raise LSDError(
-                f"{path} is not there: run the chapter that writes it (`python docs/execute.py … --slow`)"
+                f"{path} is not there: run the chapter that writes it "
+                "(`python docs/execute.py … --slow`)"
             )
         parts[name] = json.loads(path.read_text())
     return [
@@ -212,45 +174,51 @@ def full_table(
     ]
 
 
+_HEADS = {
+    "name": "",
+    "paper": "paper",
+    "faithful": "ours, faithful",
+    "improved": "ours, improved",
+    "others": "best of the others",
+    "n": "n",
+}
+
+
 def format_table(
-    rows: list[dict],  # from `full_table`
-) -> str:  # Markdown
+    rows: list[dict[str, str]],  # from `full_table`
+) -> Table:  # Markdown, one line per row
     "The table for people."
-    lines = [
-        "| | paper | ours, faithful | ours, improved | best of the others | n |",
-        "|---|---:|---:|---:|---:|---|",
-    ]
-    for r in rows:
-        unit = f" / {r['unit']}" if r["unit"] else ""
-        lines.append(
-            f"| {r['name']}{unit} | {r['paper']} | {r['faithful']} | {r['improved']} | {r['others']} | {r['n']} |"
-        )
-    return "\n".join(lines)
+    units = [f" / {r['unit']}" if r["unit"] else "" for r in rows]
+    return Table([{**r, "name": r["name"] + u} for r, u in zip(rows, units, strict=True)], _HEADS)
 
 # %% ../../nbs/90_scoreboard.ipynb #934a583b
+def _flat(metrics):
+    "Metrics as a text, those in groups without the group's name."
+    flat = {}
+    for name, value in metrics.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    numbers = {k.replace("_", " "): v for k, v in flat.items() if isinstance(v, int | float)}
+    return ", ".join(f"{k} {v:.4g}" for k, v in numbers.items())
+
+
 def network_table(
-    configs,  # configurations of trained networks
-) -> str:  # Markdown
+    configs: Iterable[Config],  # configurations of trained networks
+) -> Table:  # Markdown, one line per network
     "What the stored records say of networks: size, training, metrics."
-    lines = [
-        "| network | numbers stored | epochs | training / s | hardware | metrics |",
-        "|---|---:|---:|---:|---|---|",
-    ]
+    rows = []
     for c in configs:
         found = find_artifact(c)
         if found is None:
             raise LSDError(f"{c.filename} is not trained: run `lsd-nb train {c.step}`")
         weights, r = found
-        flat = {
-            k: v
-            for name, value in r.get("metrics", {}).items()
-            for k, v in (value if isinstance(value, dict) else {name: value}).items()
-        }
-        metrics = ", ".join(
-            f"{k.replace('_', ' ')} {v:.4g}" for k, v in flat.items() if isinstance(v, (int, float))
+        rows.append(
+            {
+                "network": f"{c.step}, seed {r['seed']}",
+                "numbers stored": sum(w.numel() for w in weights.values()),
+                "epochs": len(r["history"]),
+                "training / s": round(r["seconds"]),
+                "hardware": r["hardware"],
+                "metrics": _flat(r.get("metrics", {})),
+            }
         )
-        size = sum(w.numel() for w in weights.values())
-        lines.append(
-            f"| {c.step}, seed {c.seed} | {size:,} | {len(r['history'])} | {r['seconds']:,.0f} | {r['hardware']} | {metrics} |"
-        )
-    return "\n".join(lines)
+    return Table(rows)
