@@ -216,7 +216,7 @@ def test_all_processes_draw_the_same_pairs_and_share_them(toy):
     corpus, _ = wv._corpora(toy)
     epoch, again = (toy.pairs(corpus, 1) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(epoch, again, strict=True))
-    assert not torch.equal(epoch[0][:100], toy.pairs(corpus, 0)[0][:100])
+    assert not torch.equal(epoch[0][-100:], toy.pairs(corpus, 0)[0][-100:])
     order = dict(batch_size=toy.batch_size, seed=toy.seed, epoch=1)
     whole = next(iter(wv.batches(*epoch, **order)))
     parts = [next(iter(wv.batches(*epoch, shard=(rank, 2), **order))) for rank in (0, 1)]
