@@ -26,6 +26,7 @@ from ..core import LSDError
 from ..data import load_dataset
 from ..encoder import encoder_losses, mean_overlap, weighted_loss
 from ..gan import Discriminator
+from ..image_files import to_bytes
 from ..pictures import Table
 from ..training import Config, Run
 
@@ -164,7 +165,7 @@ class ByteImages(Dataset):
         images: Tensor,  # (N, 1, H, W) in [-1, 1]
         labels: Tensor,  # (N,), integers
     ):
-        self.pixels = ((images[:, 0] + 1) * 127.5).round().byte().numpy()
+        self.pixels = to_bytes(images)[:, 0].numpy()
         self.labels = labels.tolist()
 
     def __len__(self) -> int:
@@ -172,7 +173,7 @@ class ByteImages(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         "Image i (1, H, W) in [-1, 1], and its label."
-        return (torch.from_numpy(self.pixels[i])[None].float() / 255 - 0.5) / 0.5, self.labels[i]
+        return torch.from_numpy(self.pixels[i])[None].float() / 127.5 - 1, self.labels[i]
 
 # %% ../../nbs/91_benchmarks.ipynb #c1365492
 def _plain_gan(config):

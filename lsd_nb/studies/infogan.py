@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..core import LSDError
-from ..data import ImageData, batches, check_images, load_dataset
+from ..data import ImageData, batches, load_dataset
 from ..gan import _init_dcgan
+from ..image_files import check_images
 from ..metrics import image_style
 from ..models import in_batches
 from ..training import Config, Run, Task

