@@ -160,6 +160,7 @@ def test_both_training_loops_run(config):
 
 def test_what_is_timed_is_the_task_of_the_configuration(monkeypatch):
     done = []
+    monkeypatch.setitem(Config.kinds, "classifier", ClassifierConfig)  # to be put back
 
     class Counted(ClassifierConfig):
         "A classifier whose updates are counted."
@@ -172,7 +173,6 @@ def test_what_is_timed_is_the_task_of_the_configuration(monkeypatch):
             task.step = lambda *batch: done.append(len(batch[0])) or own(*batch)
             return task
 
-    monkeypatch.setitem(Config.kinds, "classifier", ClassifierConfig)
     with training_loops(Counted.preset("tiny")) as (ours, plain):
         ours(3)
         plain(2)

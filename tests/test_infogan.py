@@ -3,9 +3,6 @@
 import dataclasses
 import json
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ import torch.nn.functional as F
 from torch.distributions import Categorical, Normal, Uniform
 
 from lsd_nb import cli
-from lsd_nb.core import LSDError, load_tensors
+from lsd_nb.core import LSDError
 from lsd_nb.data import load_dataset
 from lsd_nb.studies import infogan
 from lsd_nb.studies.infogan import (
@@ -497,30 +494,3 @@ def test_keys_of_the_bundled_networks_stay():
     assert RegularGANConfig.kept is not InfoGANConfig.kept
     record = find_artifact(ConsistentInfoGANConfig())[1]
     assert ConsistentInfoGANConfig(**record["config"]) == ConsistentInfoGANConfig()
-
-
-TWO = """
-from lsd_nb.studies import infogan
-from lsd_nb.training import Config, train
-for kind in ("infogan", "regular_gan", "consistent_infogan"):
-    train(Config.kinds[kind](**{settings}), "cpu", progress=False)
-"""
-
-
-def test_two_processes_train_all_kinds_and_repeat_themselves(tmp_path):
-    "λ starts at 0, so that the first update moves none of Q's own weights."
-    settings = {**TINY, "train_images": 256, "batch_size": 64}
-    script = tmp_path / "two.py"
-    script.write_text(TWO.replace("{settings}", repr(settings)))
-    found = []
-    for cache in (tmp_path / "a", tmp_path / "b"):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node=2", str(script)]
-        env = {**os.environ, "LSD_NB_CACHE": str(cache)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        files = sorted((cache / "artifacts").glob("*.safetensors"))
-        found.append([load_tensors(f)[0] for f in files])
-    assert len(found[0]) == 3
-    for a, b in zip(*found, strict=True):
-        assert all(torch.equal(a[k], b[k]) for k in a)

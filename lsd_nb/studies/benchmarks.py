@@ -292,18 +292,18 @@ def benchmark_table(
     rows: list[dict],  # from `benchmark_row`
 ) -> Table:  # Markdown, one line per row
     "The rows as a table."
-    return Table(
-        [
-            {
-                "measured": r["name"],
-                "ours, per s": f"{r['ours']:,.0f} {r['unit']}",
-                "plain, per s": f"{r['theirs']:,.0f}",
-                "ratio (range, n)": f"**{r['ratio']:.2f}** ({r['low']:.2f}–{r['high']:.2f}, {r['n']})",
-                "target": f"≥ {r['target']}",
-                "GFLOP/s": f"{r['gflops']:.0f}",
-                "limit, GFLOP/s": f"{r['limit_gflops']:.0f} ({r['precision']})",
-                "share of limit": f"{r['fraction']:.0%}",
-            }
-            for r in rows
-        ]
-    )
+    return Table([_texts(r) for r in rows])
+
+
+def _texts(r):
+    "A row, ready to print."
+    return {
+        "measured": r["name"],
+        "ours, per s": f"{r['ours']:,.0f} {r['unit']}",
+        "plain, per s": f"{r['theirs']:,.0f}",
+        "ratio (range, n)": f"**{r['ratio']:.2f}** ({r['low']:.2f}–{r['high']:.2f}, {r['n']})",
+        "target": f"≥ {r['target']}",
+        "GFLOP/s": f"{r['gflops']:.0f}",
+        "limit, GFLOP/s": f"{r['limit_gflops']:.0f} ({r['precision']})",
+        "share of limit": f"{r['fraction']:.0%}",
+    }

