@@ -236,8 +236,8 @@ def test_consistency_teaches_the_reader_on_real_images(tmp_path):
     config = ConsistentInfoGANConfig(seed=6, **TINY)
     assert (
         config.key != InfoGANConfig(seed=6, **TINY).key
-        and config.consistency == 1
-        and InfoGANConfig().consistency == 0
+        and config.shared_weight() == 1
+        and InfoGANConfig().shared_weight() == 0
     )
     train(config, "cpu", progress=False, folder=tmp_path)
     assert "shared" in find_artifact(config)[1]["history"][0]
