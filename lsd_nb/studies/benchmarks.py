@@ -104,7 +104,8 @@ def reference_sets(
 ) -> tuple[Tensor, int]:
     "Step 4b as a plain loop: small batches, float32, all latents kept."
     noise, shape = torch.Generator().manual_seed(seed), (n_sets, per_set)
-    stacks, counts, draws = [[] for _ in range(classes)], [0] * classes, 0
+    stacks: list[list[Tensor]] = [[] for _ in range(classes)]
+    counts, draws = [0] * classes, 0
     with torch.no_grad():
         while min(counts) < per_set * n_sets:
             z = torch.randn(batch_size, latent_dim, generator=noise)
@@ -129,7 +130,8 @@ def changed_labels(
         for u in z.split(batch_size):
             exact = classifier(generator(u)).argmax(1)
             with torch.autocast("cpu", torch.bfloat16):
-                changed += (classifier(generator(u)).argmax(1) != exact).sum().item()
+                other = classifier(generator(u)).argmax(1)
+            changed += int((other != exact).sum())
     return changed
 
 # %% ../../nbs/91_benchmarks.ipynb #4ce09380
@@ -252,8 +254,9 @@ def training_loops(
     if config.step not in _PLAIN:
         kinds = ", ".join(_PLAIN)
         raise LSDError(f"no plain training loop for {config.step!r}: expected one of {kinds}")
-    size, bytes_ = config.batch_size, ByteImages(*load_dataset("mnist", progress=False).train)
-    loader = DataLoader(bytes_, size, shuffle=True, drop_last=True)
+    size: int = config.batch_size  # type: ignore[attr-defined]
+    pictures = ByteImages(*load_dataset("mnist", progress=False).train)
+    loader = DataLoader(pictures, size, shuffle=True, drop_last=True)
     read = (batch for _ in count() for batch in loader)
     with tempfile.TemporaryDirectory() as folder, Run(config, "cpu", folder, progress=False) as run:
         task = config.task(run)

@@ -231,7 +231,7 @@ def distort(
     across = [cos * (1 + wide), (shear * cos - sin) * (1 + high), right]
     along = [sin * (1 + wide), (shear * sin + cos) * (1 + high), down]
     theta = torch.stack(across + along, 1).unflatten(1, (2, 3))
-    grid = F.affine_grid(theta, images.shape, align_corners=False)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images + 1, grid, align_corners=False) - 1
 
 # %% ../../nbs/25_infogan.ipynb #f166f73f
@@ -339,7 +339,6 @@ class InfoGANConfig(Config):
     """
 
     step = "infogan"
-    consistency: ClassVar[float] = 0.0  # no setting of it: Q as published never sees a real image
     presets: ClassVar[dict] = {
         "paper": dict(
             width=128,
@@ -377,7 +376,6 @@ class InfoGANConfig(Config):
         "features": (1, None),
         "head": (1, None),
         "information": (0, None),
-        "consistency": (0, None),
         "warmup": (0, None),
     }
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
@@ -423,6 +421,10 @@ class InfoGANConfig(Config):
         reader = Recogniser(self.categories, self.continuous, *sizes)
         return InfoGAN(InfoGenerator(self.latent_dim, self.width, self.hidden), reader)
 
+    def shared_weight(self) -> float:
+        "Weight of what Q reads alike from copies: as published, Q never sees a real image."
+        return 0.0
+
     def kept(self, whole: InfoGAN) -> nn.Module:
         "What is stored of a trained InfoGAN: all of it."
         return whole
@@ -449,7 +451,6 @@ class InfoGANConfig(Config):
         "Data, networks and the update of both players, for the training loop."
         data, whole = load_dataset(self.dataset, progress=run.progress), self.parts()
         images = data.train.images[: self.train_images or None].to(run.device)
-        order = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         g, d, fused = whole.generator, whole.recogniser, run.device.type in ("cpu", "cuda")
         opt_g, opt_d = (
             torch.optim.Adam(net.parameters(), lr, betas=self.betas, fused=fused)
@@ -459,13 +460,13 @@ class InfoGANConfig(Config):
 
         def step(x):
             weight = self.information * min(1.0, run.iterations / max(1, self.warmup))
-            first, second = ([t.to(run.device) for t in self.draw(len(x))] for _ in range(2))
-            copies = distort(x) if self.consistency else None
-            consistent = run.backward, copies, self.consistency
-            return {
-                **info_d_step(g, learn_d, opt_d, x, *first, weight, *consistent),
-                **info_g_step(learn_g, d, opt_g, *second, weight, run.backward),
-            }
+            first, second = (
+                Inputs(*(t.to(run.device) for t in self.draw(len(x)))) for _ in range(2)
+            )
+            share = self.shared_weight()
+            copies = distort(x) if share else None
+            read = info_d_step(g, learn_d, opt_d, x, *first, weight, run.backward, copies, share)
+            return {**read, **info_g_step(learn_g, d, opt_g, *second, weight, run.backward)}
 
         def result():
             # stored in half precision, scored as stored
@@ -476,7 +477,14 @@ class InfoGANConfig(Config):
 
         return Task(
             dict(generator=g, recogniser=d, opt_g=opt_g, opt_d=opt_d),
-            lambda epoch, start: batches(images, epoch=epoch, start=start, **order),
+            lambda epoch, start: batches(
+                images,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                start=start,
+                shard=run.shard,
+            ),
             step,
             result,
         )
@@ -508,7 +516,12 @@ class ConsistentInfoGANConfig(InfoGANConfig):
     "Our improvement: Q must also read the same category from a real image and a distorted copy."
 
     step = "consistent_infogan"
+    ranges: ClassVar[dict] = {**InfoGANConfig.ranges, "consistency": (0, None)}
     consistency: float = 1.0  # weight of what the two readings share, ≥ 0
+
+    def shared_weight(self) -> float:
+        "The weight that was set."
+        return self.consistency
 
 # %% ../../nbs/25_infogan.ipynb #f26ddc27
 def walk(

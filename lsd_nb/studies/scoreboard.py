@@ -41,9 +41,11 @@ def score_seeds(
             )
     data, found = load_dataset(dataset, progress=progress), []
     for c in configs:
-        nets = [load_or_train(part, device, train=False) for part in (c.gan, c.classifier, c)]
+        g, judge, e = (
+            load_or_train(part, device, train=False) for part in (c.gan, c.classifier, c)
+        )
         means = labelled_means(MeansConfig(encoder=c), device, progress)
-        lsd = LatentSpectralDecomposition(*nets, progress=progress).fit_means(means)
+        lsd = LatentSpectralDecomposition(g, judge, e, progress=progress).fit_means(means)
         rows, _ = score(lsd, data, trials, progress=progress)
         values = {r["id"]: r["ours"] for r in rows}
         found.append({"seed": c.seed, "encoder": c.key, "values": values})
@@ -194,7 +196,7 @@ def format_table(
 # %% ../../nbs/90_scoreboard.ipynb #934a583b
 def _flat(metrics):
     "Metrics as a text, those in groups without the group's name."
-    flat = {}
+    flat: dict = {}
     for name, value in metrics.items():
         flat |= value if isinstance(value, dict) else {name: value}
     numbers = {k.replace("_", " "): v for k, v in flat.items() if isinstance(v, int | float)}
