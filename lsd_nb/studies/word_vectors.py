@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 import torch
@@ -357,11 +357,17 @@ class WordVectorsConfig(Config):
         learner, opt = run.prepare(net, adam)
         iterations = self.epochs * max(1, first // self.batch_size)
         schedule = torch.optim.lr_scheduler.LinearLR(opt, 1.0, 0.01, iterations)
-        order = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
 
         def draw(epoch, start):
             pairs = [side.to(run.device) for side in self.pairs(corpus, epoch)]
-            return batches(*pairs, epoch=epoch, start=start, **order)
+            return batches(
+                *pairs,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                epoch=epoch,
+                start=start,
+                shard=run.shard,
+            )
 
         def step(centre, context):
             noise = _draw(counts, self.power, (groups, self.shared))
@@ -373,7 +379,7 @@ class WordVectorsConfig(Config):
             return {"loss": loss}
 
         def result():
-            trained = run.unwrap(learner)
+            trained = cast(SkipGram, run.unwrap(learner))
             metrics = {"valid_loss": _valid_loss(trained, held, corpus.counts, self)}
             text = {"words": corpus.words, "counts": corpus.counts.tolist()}
             sizes = {"tokens": len(corpus.tokens), "pairs": first}
