@@ -19,7 +19,7 @@ DEPS    := settings.ini setup.py constraints.txt
 # two notebooks at a time, one thread each: fastest on two cores
 WORKERS ?= 2
 
-.PHONY: help run test notebooks docs bench lab data web clean
+.PHONY: help run test lint audit notebooks docs bench lab data web clean
 
 help:            ## list these commands
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -31,9 +31,23 @@ data: $(STAMP)-run    ## install, then fetch and verify MNIST
 	@echo "environment: $(VENV)$(REUSED)"
 	$(BIN)/lsd-nb data
 
+# what `git status` says before and after is the same: no test writes into the tree
 test: $(STAMP)-dev data web    ## install the development tools and run every check
+	git status --porcelain > $(STAMP)-before 2>/dev/null || true
+	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
+	{ git status --porcelain 2>/dev/null || true; } | diff $(STAMP)-before - || { echo "the tests changed files of the tree"; exit 1; }
+
+lint: $(STAMP)-dev    ## style, format, types, safety: ruff (notebooks too), mypy, bandit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/bandit -q -c pyproject.toml -r lsd_nb docs
+
+audit: $(STAMP)-dev    ## known vulnerabilities of the pinned versions (asks the advisory databases)
+	$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 notebooks: $(STAMP)-dev data    ## export, execute all notebooks in place (slow cells keep their outputs), README
 	$(BIN)/nbdev_export
@@ -55,7 +69,7 @@ lab: $(STAMP)-dev data    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=nbs
 
 clean:           ## remove the environment and everything built (data and trained networks stay in the cache)
-	rm -rf $(VENV) build dist _build _docs _proc *.egg-info .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist _build _docs _proc *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache
 
 $(STAMP)-venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "lsd_nb needs Python 3.10 or later: PYTHON=/path/to/python make …"; exit 1; }

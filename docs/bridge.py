@@ -1,10 +1,10 @@
-"""The bridge from nbdev to Sphinx: reads each notebook as `nbdev_docs` would, and hands it on to MyST-NB, in memory.
+"""The bridge from nbdev to Sphinx: reads a notebook as `nbdev_docs` would, for MyST-NB, in memory.
 
-Sphinx says `source-read`; the bridge runs nbdev's own processors and gives back a notebook without directives:
-exported source is folded, `show_doc(x)` is an autodoc directive, `#| echo: false` and its like are MyST-NB's tags,
-Quarto's callouts and columns are directives. A method that gets into its class from another cell has its entry at that
-cell. Docments become `:param:` fields, a back-ticked name of the package a link, and the order of the pages is that of
-nbs/sidebar.yml.
+Sphinx says `source-read`; the bridge runs nbdev's own processors and gives back a notebook without
+directives: exported source is folded, `show_doc(x)` is an autodoc directive, `#| echo: false` and
+its like are MyST-NB's tags, Quarto's callouts and columns are directives. A method that gets into
+its class from another cell has its entry at that cell. Docments become `:param:` fields, a
+back-ticked name of the package a link, and the order of the pages is that of nbs/sidebar.yml.
 """
 
 import ast
@@ -66,8 +66,11 @@ def parts(srcdir):
     contents = yaml.safe_load((Path(srcdir) / "sidebar.yml").read_text(encoding="utf-8"))[
         "website"
     ]["sidebar"]["contents"]
-    there = lambda names: [Path(n).stem for n in names if (Path(srcdir) / n).exists()]
-    sections = [(c["section"], there(c["contents"])) for c in contents if not isinstance(c, str)]
+    sections = [
+        (c["section"], [Path(n).stem for n in c["contents"] if (Path(srcdir) / n).exists()])
+        for c in contents
+        if not isinstance(c, str)
+    ]
     return [(title, pages) for title, pages in sections if pages]
 
 
@@ -85,12 +88,18 @@ def tree(srcdir):
 # ---- what a module documents
 
 
+def modules(libdir):
+    "The modules that notebooks export, `basis` and `studies.anomaly` alike."
+    paths = sorted(Path(libdir).rglob("[!_]*.py"))
+    return [".".join(path.relative_to(libdir).with_suffix("").parts) for path in paths]
+
+
 def module_of(name):
     return importlib.import_module(f"lsd_nb.{name}")
 
 
 def methods(cls):
-    "Public, documented methods and properties of a class and its private bases: name → (where it was written, its kind)."
+    "Public methods and properties of a class and its private bases: name → (where written, kind)."
     found = {}
     for base in reversed(cls.__mro__):
         if base is not cls and not (
@@ -184,7 +193,7 @@ def show_doc(cell, module):
 
 
 def others(cell, module):
-    "Entries of what an exported cell adds and nbdev does not show: methods of classes of other cells, and constants."
+    "Entries that nbdev does not show: methods of classes of other cells, and constants."
     public, nodes = module_of(module).__all__, cell.parsed_()
     written = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
     written |= {
@@ -222,7 +231,7 @@ def others(cell, module):
 
 
 def alt(cell, before):
-    "What a picture of this cell shows: its `#| fig-alt:`, or the last paragraph before it, without markup."
+    "What a picture of this cell shows: its `#| fig-alt:`, or the last paragraph before it."
     said = cell.directives_.get("fig-alt:")
     text = " ".join(said).strip("\"'") if said else before.strip().split("\n\n")[-1]
     text = " ".join(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"[*`$>#]", "", text)).split())
@@ -236,7 +245,7 @@ def plotly_script():
 
 
 def interactive(out, n, said):
-    "An output with a plotly figure as HTML that draws it, with the script of this site; others as they are."
+    "An output with a plotly figure as HTML that draws it with this site's script; others stay."
     figure = out.get("data", {}).get("application/vnd.plotly.v1+json")
     if not figure:
         return out
@@ -324,7 +333,9 @@ def read(app, docname, source):
 
 
 class Entry(SphinxDirective):
-    "`{entry}`: reStructuredText inside a notebook (MyST's own `{eval-rst}` pads it with 10000 empty lines per cell before it)."
+    "`{entry}`: reStructuredText inside a notebook."
+
+    # MyST's own `{eval-rst}` pads it with 10000 empty lines per cell before it
 
     has_content = True
 
@@ -363,7 +374,7 @@ def docstring(app, what, name, obj, options, lines):
 
 
 def source(app, module):
-    "On `viewcode-find-source`: the text of a module and where its names are, methods written outside their class included."
+    "On `viewcode-find-source`: a module's text and where its names are, in a class or outside."
     if not module.startswith("lsd_nb."):
         return None
     analyzer = ModuleAnalyzer.for_module(module)
@@ -379,27 +390,21 @@ def source(app, module):
 
 def names(libdir):
     "Every way to write a public name that is clear → its full name."
-    full = []
-    for module in sorted(p.stem for p in Path(libdir).glob("[!_]*.py")):
-        full += [
-            f"lsd_nb.{module}",
-            *(f"lsd_nb.{module}.{name}" for name in module_of(module).__all__),
-        ]
-        full += [
-            f"lsd_nb.{module}.{cls.__name__}.{name}"
-            for cls in classes(module)
-            for name in methods(cls)
-        ]
+    full, said_alone = [], set()
+    for module in modules(libdir):
+        here = [f"lsd_nb.{module}", *(f"lsd_nb.{module}.{n}" for n in module_of(module).__all__)]
+        said_alone |= set(here)
+        full += here
+        full += [f"lsd_nb.{module}.{c.__name__}.{n}" for c in classes(module) for n in methods(c)]
     ends = [
         (".".join(name.split(".")[i:]), name) for name in full for i in range(name.count(".") + 1)
     ]
-    often = Counter(
-        short for short, _ in ends
-    )  # `data` is a module and a function, `fit` alone says too little
+    # `data` is a module and a function, `fit` alone says too little
+    often = Counter(short for short, _ in ends)
     return {
         short: name
         for short, name in ends
-        if often[short] == 1 and ("." in short or name.count(".") < 3)
+        if often[short] == 1 and ("." in short or name in said_alone)
     }
 
 

@@ -1,4 +1,6 @@
-"""The site: Sphinx, MyST-NB and Furo on nbs/. Nothing is executed and nothing is fetched, here or in the reader's browser.
+"""The site: Sphinx, MyST-NB and Furo on nbs/.
+
+Nothing is executed and nothing is fetched, here or in the reader's browser.
 
 sphinx-build -W -n --keep-going -c docs nbs _build/html
 """
@@ -48,7 +50,7 @@ python_maximum_signature_line_length = 76
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 viewcode_line_numbers = True
-modindex_common_prefix = ["lsd_nb."]
+html_domain_indices = False  # every name is in the general index
 
 mathjax_path = "tex-svg.js"
 html_static_path = [

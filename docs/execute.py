@@ -4,8 +4,8 @@ python docs/execute.py                          all of nbs/, in order
 python docs/execute.py 02_gan 03_classifier     only these
 python docs/execute.py 02_gan --slow            with the cells marked `#| slow` (full training)
 
-A cell marked `slow`, `notest` or `eval: false` is not run and keeps the outputs it has. A cell that fails stops
-everything, and its notebook stays as it was.
+A cell marked `slow`, `notest` or `eval: false` is not run and keeps the outputs it has. A cell that
+fails stops everything, and its notebook stays as it was.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def printed(cell):
 
 
 def settle(cell):
-    "A live widget is of no use in a file: where its output brings a picture too, only the picture stays."
+    "A live widget is of no use in a file: of an output that is a picture too, the picture stays."
     for out in cell.outputs:
         data = out.get("data", {})
         if any(kind.startswith("image/") for kind in data):
@@ -50,7 +50,7 @@ def settle(cell):
 
 
 def execute(path, slow=False, show=False, keep=False, timeout=None):
-    "Run one notebook in a fresh kernel, working in nbs/; write and clean it if every cell went well, unless `keep`."
+    "Run one notebook in a fresh kernel in nbs/; if every cell went well, write and clean it."
     nb = nbformat.read(path, as_version=4)
     client = NotebookClient(
         nb,

@@ -1,10 +1,13 @@
-"""Gather what the playground page runs, in _build/extra/playground: onnxruntime-web from npm, verified, and the exported networks.
+"""Gather what the playground page runs, in _build/extra/playground.
+
+That is onnxruntime-web from npm, verified, and the exported networks.
 
 python docs/playground.py           do what is missing or out of date
 python docs/playground.py --check   only say whether anything is
 
-The site is built without a network: conf.py takes this folder along if it is complete, and the page says so if it is not.
-The networks are those of `load_pretrained("mnist")`; they are exported again when any of their configurations changes.
+The site is built without a network: conf.py takes this folder along if it is complete, and the page
+says so if it is not. The networks are those of `load_pretrained("mnist")`; they are exported again
+when any of their configurations changes.
 """
 
 import base64
@@ -32,7 +35,7 @@ PER_SET = 500  # latents per set and label behind the page's basis
 
 
 def fetch():
-    "The tarball of onnxruntime-web, checked against the sum above before anything is taken from it."
+    "The tarball of onnxruntime-web, checked against the sum above before anything is taken out."
     with tempfile.TemporaryDirectory() as temp:
         done = subprocess.run(
             ["npm", "pack", PACKAGE, "--silent", "--pack-destination", temp],

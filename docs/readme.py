@@ -1,11 +1,13 @@
-"""Make README.md from nbs/index.ipynb with nbdev's own processors, in memory (nbdev_readme would need Quarto).
+"""Make README.md from nbs/index.ipynb with nbdev's own processors, in memory.
+
+(nbdev_readme would need Quarto.)
 
 python docs/readme.py            write README.md
 python docs/readme.py --check    fail if README.md is not what would be written
 
-Text, Markdown and their outputs come over; a figure that a cell draws does not, because a README can only show
-pictures that are files: save it below nbs/images/ and show it from a Markdown cell. Relative links are rewritten from
-nbs/ to the repository's root.
+Text, Markdown and their outputs come over; a figure that a cell draws does not, because a README
+can only show pictures that are files: save it below nbs/images/ and show it from a Markdown cell.
+Relative links are rewritten from nbs/ to the repository's root.
 """
 
 import posixpath
@@ -71,7 +73,7 @@ def output(out):
 
 
 def code(cell):
-    "A code cell and its outputs as a list of Markdown blocks, following `#| echo: false` and `#| output: false`."
+    "A code cell and its outputs as a list of Markdown blocks, without what it says to leave out."
     said = {key.rstrip(":"): " ".join(value).lower() for key, value in cell.directives_.items()}
     if said.get("include") == "false":
         return []
@@ -102,7 +104,8 @@ def main():
         target.write_text(text, encoding="utf-8")
     elif not target.exists() or target.read_text(encoding="utf-8") != text:
         sys.exit(
-            "README.md is not what nbs/index.ipynb gives: run `python docs/readme.py` and commit the result"
+            "README.md is not what nbs/index.ipynb gives: "
+            "run `python docs/readme.py` and commit the result"
         )
 
 

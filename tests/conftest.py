@@ -1,4 +1,4 @@
-"""One thread, no display, and artifacts in a folder of this run; the datasets stay where the user has them."""
+"""One thread, no display, artifacts in a folder of this run; datasets stay where they are."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def tiny():
-    "A cache with the three networks of the preset `tiny`, trained by the command line, and labelled means that are planted."
+    "A cache with the networks of the preset `tiny`, trained by the command line; planted means."
     import torch
     from typer.testing import CliRunner
 

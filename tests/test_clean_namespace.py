@@ -1,7 +1,7 @@
-"""An exported function may only use names that its module has: one defined in an unexported cell is a NameError for users.
+"""An exported function may only use names that its module has.
 
-Checked without calling anything: every global name that any code of a module loads must be in the imported module or
-a builtin.
+One defined in an unexported cell is a NameError for users. Checked without calling anything: every
+global name that any code of a module loads must be in the imported module or a builtin.
 """
 
 import builtins
@@ -10,14 +10,14 @@ import importlib
 import types
 
 import pytest
-from house import LIB, MODULES
+from house import MODULES, path_of
 
 LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 STORES = {"STORE_NAME", "STORE_GLOBAL"}
 
 
 def missing_names(code, namespace):
-    "(function, name) for each global name loaded by `code`, or by any code inside it, that would not be found."
+    "(function, name) for each global name that `code`, or any code inside it, would not find."
     steps = list(dis.get_instructions(code))
     own = {s.argval for s in steps if s.opname in STORES} | {
         "__name__",
@@ -42,7 +42,7 @@ def missing_names(code, namespace):
 @pytest.mark.parametrize("module", MODULES)
 def test_module_needs_only_its_own_names(module):
     loaded = importlib.import_module(f"lsd_nb.{module}")
-    path = LIB / f"{module}.py"
+    path = path_of(module)
     missing = missing_names(
         compile(path.read_text(encoding="utf-8"), str(path), "exec"), vars(loaded)
     )

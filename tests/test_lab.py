@@ -1,4 +1,4 @@
-"""The knobs in a real JupyterLab, in a real browser: a cell is run, a slider is moved, the picture changes."""
+"""The knobs in a real JupyterLab and browser: run a cell, move a slider, see another picture."""
 
 import json
 import os
@@ -35,12 +35,16 @@ from lsd_nb import LatentSpectralDecomposition
 
 class Pictures(nn.Module):
     latent_dim = 4
-    def forward(self, z): return torch.tanh(z.view(-1, 1, 2, 2)).repeat_interleave(4, -1).repeat_interleave(4, -2)
+    def forward(self, z):
+        x = torch.tanh(z.view(-1, 1, 2, 2))
+        return x.repeat_interleave(4, -1).repeat_interleave(4, -2)
 
-quarters = lambda x: torch.stack([x[:, 0, i:i + 4, j:j + 4].mean((1, 2)) for i in (0, 4) for j in (0, 4)], 1)
+corners = [(0, 0), (0, 4), (4, 0), (4, 4)]
+quarters = lambda x: torch.stack([x[:, 0, i:i + 4, j:j + 4].mean((1, 2)) for i, j in corners], 1)
 back = lambda x: torch.atanh(quarters(x).clamp(-.999, .999))
 images = Pictures()(3 * torch.eye(4).repeat(60, 1) + .3 * torch.randn(240, 4))
-lsd = LatentSpectralDecomposition(Pictures(), quarters, back, per_set=50, n_sets=1, method="lowdin", progress=False).fit(images)
+options = dict(per_set=50, n_sets=1, method="lowdin", progress=False)
+lsd = LatentSpectralDecomposition(Pictures(), quarters, back, **options).fit(images)
 lsd.explore(images)
 """
 
@@ -155,12 +159,20 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
             180
         )  # the page is asked, not watched: the kernel has answered before a cell is run
         browser.execute_async_script("""
-            const done = arguments[0], panel = [...jupyterapp.shell.widgets('main')].find(w => w.context), context = panel.context;
+            const done = arguments[0];
+            const panel = [...jupyterapp.shell.widgets('main')].find(w => w.context);
+            const context = panel.context;
             jupyterapp.shell.activateById(panel.id);
-            context.ready.then(() => context.sessionContext.ready).then(() => context.sessionContext.session.kernel.info).then(() => done())""")
-        browser.execute_script(
-            "window.found = (what, from = document) => [...from.querySelectorAll(what), ...[...from.querySelectorAll('*')].filter(e => e.shadowRoot).flatMap(e => found(what, e.shadowRoot))]"
-        )  # widgets may live in shadow trees
+            context.ready
+                .then(() => context.sessionContext.ready)
+                .then(() => context.sessionContext.session.kernel.info)
+                .then(() => done())""")
+        # widgets may live in shadow trees
+        browser.execute_script("""
+            window.found = (what, from = document) => [
+                ...from.querySelectorAll(what),
+                ...[...from.querySelectorAll('*')].filter(e => e.shadowRoot)
+                    .flatMap(e => found(what, e.shadowRoot))]""")
         browser.execute_script("jupyterapp.commands.execute('notebook:run-all-cells')")
         until(
             "return found('.jp-OutputArea img').length >= 2 && found('.lsd-pad').length",
@@ -174,7 +186,8 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
         before = browser.execute_script(picture)
         slider = browser.find_element(
             By.XPATH,
-            "//label[starts-with(normalize-space(.), 'image')]/..//*[contains(@class, 'noUi-handle')]",
+            "//label[starts-with(normalize-space(.), 'image')]"
+            "/..//*[contains(@class, 'noUi-handle')]",
         )
         browser.execute_script(
             "arguments[0].scrollIntoView({block: 'center'}); arguments[0].focus()", slider
@@ -190,9 +203,14 @@ def test_knobs_in_jupyterlab(lab, tmp_path):
         before = browser.execute_script(picture)
         browser.execute_script("""
             const pad = found('.lsd-pad')[0], box = pad.getBoundingClientRect();
-            const at = (kind, x, y) => pad.dispatchEvent(new PointerEvent(kind, {bubbles: true, pointerId: 1, clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
+            const at = (kind, x, y) => pad.dispatchEvent(new PointerEvent(kind, {
+                bubbles: true, pointerId: 1,
+                clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
             pad.setPointerCapture = () => {};
-            at('pointerdown', .2, .2); at('pointermove', .5, .5); at('pointermove', .8, .2); at('pointerup', .8, .2);""")
+            at('pointerdown', .2, .2);
+            at('pointermove', .5, .5);
+            at('pointermove', .8, .2);
+            at('pointerup', .8, .2);""")
         until(f"{picture} !== arguments[0]", "the drawing is decoded", before)
         took = [float(ms) for ms in re.findall(r"\((\d+) ms\)", browser.execute_script(text))]
         assert took and took[0] < 1000, took

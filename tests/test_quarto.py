@@ -1,4 +1,4 @@
-"""nbdev_docs, as far as it goes without Quarto: nbdev's own processing of the notebooks, and the files it hands to Quarto."""
+"""nbdev_docs, as far as it goes without Quarto: what nbdev makes of the notebooks."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ def processed(tmp_path_factory):
             target / name,
             ignore=shutil.ignore_patterns("__pycache__", "pretrained", ".*", "*.tmp"),
         )
-    code = "from nbdev.quarto import proc_nbs, refresh_quarto_yml; refresh_quarto_yml(); proc_nbs(n_workers=0)"
+    code = "from nbdev import quarto; quarto.refresh_quarto_yml(); quarto.proc_nbs(n_workers=0)"
     run = subprocess.run([sys.executable, "-c", code], cwd=target, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
     return target
@@ -73,7 +73,8 @@ def test_only_the_common_subset_of_markup(path):
     for cell in cells:
         prose = re.sub(r"^```.*?^```|`[^`]*`", "", cell, flags=re.S | re.M)
         found = re.findall(
-            r"(?<![\w.])@(?:fig|tbl|sec|eq)-\w+|^:{3,}\{\w+\}|\{(?:ref|doc|numref|math|eq|term|cite)\}|^\(\w+\)=|^\+\+\+|%%",
+            r"(?<![\w.])@(?:fig|tbl|sec|eq)-\w+|^:{3,}\{\w+\}"
+            r"|\{(?:ref|doc|numref|math|eq|term|cite)\}|^\(\w+\)=|^\+\+\+|%%",
             prose,
             flags=re.M,
         )

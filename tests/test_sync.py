@@ -1,4 +1,7 @@
-"""The notebooks are the source: exporting, cleaning and README generation change nothing. Done on a copy of the tree."""
+"""The notebooks are the source: exporting, cleaning and README generation change nothing.
+
+Done on a copy of the tree.
+"""
 
 import os
 import shutil
@@ -9,10 +12,8 @@ import pytest
 from house import ROOT
 
 
-@pytest.fixture(scope="module")
-def copy(tmp_path_factory):
-    "A copy of what nbdev reads and writes, with the user's settings of Jupyter and git out of reach."
-    target = tmp_path_factory.mktemp("tree")
+def copied_tree(target):
+    "Copy what nbdev reads and writes to a folder; its path."
     shutil.copy(ROOT / "settings.ini", target)
     for folder in ("nbs", "lsd_nb"):
         shutil.copytree(
@@ -23,9 +24,16 @@ def copy(tmp_path_factory):
     return target
 
 
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    "A copy of the tree, the user's settings of Jupyter and git out of reach."
+    return copied_tree(tmp_path_factory.mktemp("tree"))
+
+
 def nbdev(copy, command):
     "Run a command of nbdev in the copy."
-    code = f"import sys; sys.argv = ['{command}']; from nbdev.{'clean' if command == 'nbdev_clean' else 'doclinks'} import {command}; {command}()"
+    module = "nbdev.clean" if command == "nbdev_clean" else "nbdev.doclinks"
+    code = f"import sys; sys.argv = ['{command}']; from {module} import {command}; {command}()"
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=copy,
@@ -38,14 +46,13 @@ def nbdev(copy, command):
 
 def differences(copy, folder, pattern):
     "Files of a folder that are not the same here and in the copy."
-    names = {
-        p.name
-        for base in (ROOT, copy)
-        for p in (base / folder).glob(pattern)
-        if not p.name.startswith(".")
-    }
-    read = lambda p: p.read_bytes() if p.exists() else None
-    return sorted(n for n in names if read(ROOT / folder / n) != read(copy / folder / n))
+
+    def files(base):
+        found = (base / folder).rglob(pattern)
+        return {p.relative_to(base): p.read_bytes() for p in found if not p.name.startswith(".")}
+
+    here, there = files(ROOT), files(copy)
+    return sorted(str(n) for n in here | there if here.get(n) != there.get(n))
 
 
 def test_export_leaves_no_difference(copy):
