@@ -425,10 +425,12 @@ def _write_checkpoint(run):
     meta = {k: getattr(run, k) for k in _POSITION} | {
         "key": run.config.key,
         "processes": run.shard[1],
-        "totals": _flatten(run.totals, "totals", tensors),
+        "totals": list(run.totals),
         "objects": {k: _flatten(state, k, tensors) for k, state in states.items()},
     }
     tensors["rng"] = run.gather(_random_state(run.device)[None].to(run.device)).cpu()
+    if run.totals:  # every process has its own sums
+        tensors["totals"] = run.gather(torch.stack([*run.totals.values()])[None]).cpu()
     if a.is_main_process:
         save_tensors(run.checkpoint, tensors, meta)
     a.wait_for_everyone()
@@ -444,13 +446,14 @@ def _read_checkpoint(run):
         raise LSDError(f"{path} is incomplete: delete it and train again")
     try:
         states = {k: _unflatten(v, tensors) for k, v in saved.items()}
-        totals = _unflatten(meta["totals"], tensors)
+        names = meta["totals"]
+        sums = tensors["totals"][run.shard[0]].to(run.device) if names else []
         for k, o in run.objects.items():
             target = run.accelerator.unwrap_model(o) if isinstance(o, nn.Module) else o
             _restore(target, states[k], f"{path} ({k})")
-        run.totals = {k: v.to(run.device) for k, v in totals.items()}
+        run.totals = dict(zip(names, sums, strict=True))
         _set_random_state(rng[run.shard[0]], run.device)
-    except (KeyError, ValueError, AttributeError, TypeError, RuntimeError) as e:
+    except (LookupError, ValueError, AttributeError, TypeError, RuntimeError) as e:
         if isinstance(e, LSDError):
             raise
         raise LSDError(f"{path} is damaged ({e}): delete it and train again") from e

@@ -1,4 +1,4 @@
-"""The site in a real browser (Debian's chromium, headless): every page, light and dark, wide and narrow, and the search."""
+"""The site in a real browser (headless chromium): each page, light, dark, wide, narrow; search."""
 
 import functools
 import json
@@ -32,21 +32,42 @@ FLAGS = [
     "--hide-scrollbars",
 ]
 
-READY = "const done = arguments[0]; (window.MathJax?.startup?.promise ?? Promise.resolve()).then(() => done(true))"
+READY = """
+const done = arguments[0];
+(window.MathJax?.startup?.promise ?? Promise.resolve()).then(() => done(true))
+"""
 LOOK = r"""
-const text = node => { const copy = node.cloneNode(true); copy.querySelectorAll('pre, code, script, style, mjx-container').forEach(n => n.remove()); return copy.textContent };
-const clear = c => { const [r, g, b, a] = c.match(/[\d.]+/g).map(Number); return a === 0 ? null : (r + g + b) / 765 };
-const shade = n => { for (; n; n = n.parentElement) { const l = clear(getComputedStyle(n).backgroundColor); if (l !== null) return l } return 1 };
+const text = node => {
+  const copy = node.cloneNode(true);
+  const code = copy.querySelectorAll('pre, code, script, style, mjx-container');
+  code.forEach(n => n.remove());
+  return copy.textContent;
+};
+const clear = c => {
+  const [r, g, b, a] = c.match(/[\d.]+/g).map(Number);
+  return a === 0 ? null : (r + g + b) / 765;
+};
+const shade = n => {
+  for (; n; n = n.parentElement) {
+    const l = clear(getComputedStyle(n).backgroundColor);
+    if (l !== null) return l;
+  }
+  return 1;
+};
 const article = document.querySelector('article') ?? document.body;
 return {
   wide: document.scrollingElement.scrollWidth - document.documentElement.clientWidth,
-  missing: [...document.images].filter(i => i.getAttribute('src') && !(i.complete && i.naturalWidth)).map(i => i.src),
-  maths: [...article.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
-  errors: [...document.querySelectorAll('mjx-merror, [data-mml-node="merror"]')].map(m => m.textContent),
+  missing: [...document.images]
+    .filter(i => i.getAttribute('src') && !(i.complete && i.naturalWidth)).map(i => i.src),
+  maths: [...article.querySelectorAll('.math')]
+    .filter(m => !m.querySelector('mjx-container')).map(m => m.textContent.slice(0, 80)),
+  errors: [...document.querySelectorAll('mjx-merror, [data-mml-node="merror"]')]
+    .map(m => m.textContent),
   raw: (text(article).match(/.{0,40}(\$|\\\(|\\\[|\|\s*:?-{3}).{0,40}/g) ?? []),
   page: shade(document.body), figures: [...article.querySelectorAll('img')].map(shade),
   ink: clear(getComputedStyle(article).color),
-  elsewhere: performance.getEntriesByType('resource').map(e => e.name).filter(n => !/^(file:|data:|blob:|http:\/\/127\.0\.0\.1[:\/])/.test(n)),
+  elsewhere: performance.getEntriesByType('resource').map(e => e.name)
+    .filter(n => !/^(file:|data:|blob:|http:\/\/127\.0\.0\.1[:\/])/.test(n)),
 };
 """
 
@@ -116,7 +137,7 @@ def wait(browser, script, good, seconds=60):
 
 
 def faults(browser, url, views):
-    "What is wrong with a page: it is loaded once, and looked at in several widths and colour schemes."
+    "What is wrong with a page, which is loaded once and looked at in several widths and colours."
     screen(browser, *views[0])
     browser.get(url)
     browser.execute_async_script(READY)
@@ -204,7 +225,8 @@ def turn(browser, knob, value):
     "Move a slider or choose from a list, as a hand would."
     before = int(browser.execute_script(STATE)["updates"])
     browser.execute_script(
-        "const k = document.getElementById(arguments[0]); k.value = arguments[1]; for (const e of ['input', 'change']) k.dispatchEvent(new Event(e, {bubbles: true}))",
+        "const k = document.getElementById(arguments[0]); k.value = arguments[1];"
+        "for (const e of ['input', 'change']) k.dispatchEvent(new Event(e, {bubbles: true}))",
         f"pg-{knob}",
         value,
     )
@@ -240,7 +262,7 @@ def test_playground_reads_and_turns_what_is_drawn(browser, server, width):
     for digit, strokes in DIGITS.items():
         before = int(browser.execute_script(STATE)["updates"])
         draw(browser, *strokes)
-        seen = wait(browser, STATE, lambda d: int(d["updates"]) > before)
+        seen = wait(browser, STATE, lambda d, before=before: int(d["updates"]) > before)
         assert (seen["label"], seen["read"]) == (digit, digit), (
             "the spectrum names the drawing, and so does the classifier"
         )
@@ -289,7 +311,9 @@ def test_playground_computes_what_python_does(browser, server):
     turn(browser, "goal", 9)
     turn(browser, "angle", 60)
     grey = browser.execute_script(
-        "const p = document.getElementById('pg-out').getContext('2d').getImageData(0, 0, 28, 28).data; return Array.from({length: 784}, (_, i) => p[4 * i])"
+        "const pad = document.getElementById('pg-out').getContext('2d');"
+        "const p = pad.getImageData(0, 0, 28, 28).data;"
+        "return Array.from({length: 784}, (_, i) => p[4 * i])"
     )
     assert (torch.tensor(grey).view(28, 28) - (expected + 1) * 127.5).abs().max() <= 1, (
         "page and package decode different images"

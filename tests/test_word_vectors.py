@@ -236,7 +236,21 @@ def test_parallelograms_are_solved_and_others_not():
 
 
 def test_rules_of_endings():
-    words = ["call", "called", "come", "cometh", "thing", "things", "make", "maketh", "cat", "see", "seeth", "toward", "towards"]
+    words = [
+        "call",
+        "called",
+        "come",
+        "cometh",
+        "thing",
+        "things",
+        "make",
+        "maketh",
+        "cat",
+        "see",
+        "seeth",
+        "toward",
+        "towards",
+    ]
     found = analogy_pairs(words + ["live", "liveth", "name", "names", "walk", "walked"])
     assert found["one – many (s)"] == [("thing", "things"), ("name", "names")]
     assert found["come – cometh"] == [("come", "cometh"), ("make", "maketh"), ("live", "liveth")]

@@ -1,0 +1,33 @@
+from .basis import LatentBasis as LatentBasis
+from .basis import amplitudes as amplitudes
+from .basis import orthogonalise as orthogonalise
+from .classifier import Classifier as Classifier
+from .classifier import ClassifierConfig as ClassifierConfig
+from .core import LSDError as LSDError
+from .data import load_dataset as load_dataset
+from .data import mnist as mnist
+from .decomposition import LatentSpectralDecomposition as LatentSpectralDecomposition
+from .decomposition import load_pretrained as load_pretrained
+from .encoder import Encoder as Encoder
+from .encoder import EncoderConfig as EncoderConfig
+from .explore import Explorer as Explorer
+from .export import export_onnx as export_onnx
+from .gan import Discriminator as Discriminator
+from .gan import GANConfig as GANConfig
+from .gan import Generator as Generator
+from .latents import LabelledMeans as LabelledMeans
+from .latents import encode_labelled as encode_labelled
+from .latents import sample_labelled as sample_labelled
+from .models import LatentModel as LatentModel
+from .operators import Operator as Operator
+from .operators import householder_swap as householder_swap
+from .operators import plane_rotation as plane_rotation
+from .operators import projector as projector
+from .operators import rank_one_rotation as rank_one_rotation
+from .operators import rotation_path as rotation_path
+from .operators import truncate as truncate
+from .training import Config as Config
+from .training import load_or_train as load_or_train
+from .training import train as train
+
+__version__: str
