@@ -589,6 +589,11 @@ def sample_labelled(
     return _do_all(jobs, "sampling latents", sizes[0] * per_set * n_sets, progress)
 
 # %% ../nbs/05_labelled_latents.ipynb #9c0fa78d
+def _pick(images, i):
+    "Some images of a tensor, or of an array that may lie on disk and be read-only."
+    return images[i] if isinstance(images, Tensor) else torch.from_numpy(images[i.numpy()])
+
+
 def _image_batches(images, labels, order, batch_size, device):
     "Pairs (images on the device, labels or None), in the given order or the iterable's own."
     if order is None:
@@ -597,7 +602,7 @@ def _image_batches(images, labels, order, batch_size, device):
             yield torch.as_tensor(pair[0]).to(device), pair[1] if len(pair) > 1 else None
         return
     for i in order.split(batch_size):
-        x = images[i] if isinstance(images, Tensor) else torch.as_tensor(images[i.numpy()])
+        x = _pick(images, i)
         x = x.pin_memory() if device.type == "cuda" and not x.is_cuda else x
         yield x.to(device, non_blocking=True), None if labels is None else labels[i]
 
@@ -661,7 +666,7 @@ def _encode_jobs(encoder, generator, classifier, images, labels, plan, classes=N
         if not len(images):
             raise LSDError("no images: give images of every label")
         plan = replace(plan, parts=min(plan.parts, len(images)))
-        trial = torch.as_tensor(images[:1]).to(plan.device)
+        trial = _pick(images, torch.zeros(1, dtype=torch.long))
     else:
         source = iter(images)
         first = next(source, None)

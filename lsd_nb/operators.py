@@ -22,7 +22,7 @@ from .core import LSDError
 # %% ../nbs/07_operators.ipynb #fa121ca1
 def compose_terms(
     first: tuple[float, Tensor, Tensor],  # s, rows that are written and rows that are read (r, M)
-    then: tuple[float, Tensor, Tensor],  # the same of the map that acts afterwards
+    then: tuple[float, Tensor, Tensor],  # s, and rows (r', M), of the map that acts afterwards
 ) -> tuple[float, Tensor, Tensor]:  # s, and rows written and read, (r + r', M)
     "Composition of two maps $s + Σ_a |w_a⟩⟨r_a|$."
     (s, w, r), (t, v, q) = first, then
