@@ -303,14 +303,25 @@ def rst(text):
     pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     quote = {"$": r"\ :math:`{}`\ ", "`": r"\ ``{}``\ "}
     return "".join(
-        quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"([\\*_|`])", r"\\\1", p)
+        quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"(?<!^    )([\\*_|`])", r"\\\1", p)
         for i, p in enumerate(pieces)
     )
 
 
+def listed(line):
+    "An indented line of a docstring as an item of a list, a deeper one as more of that item."
+    indent, text = len(line) - len(line.lstrip()), line.strip()
+    if not indent or not text:
+        return line
+    text = re.sub(r"(?<![`\w])([a-z]\w*_)(?![`\w])", r"`\1`", text)  # fitted attributes
+    return f"    * {text}" if indent <= 4 else f"      {text}"
+
+
 def docstring(app, what, name, obj, options, lines):
     "On `autodoc-process-docstring`: Markdown to reStructuredText, and the docments as fields."
-    lines[:] = [rst(line) for line in lines]
+    if what == "data" and obj.__doc__ == type(obj).__doc__:  # that of dict or tuple
+        lines[:] = []
+    lines[:] = [rst(listed(line)) for line in lines]
     if what not in ("class", "exception", "function", "method"):
         return
     if isclass(obj) and "__init__" not in vars(obj):
