@@ -295,8 +295,8 @@ def amplitude_swap(
         )
     if minimum < 0:
         raise LSDError(f"the least amplitude is {minimum}: expected a number ≥ 0")
-    i = torch.as_tensor(i, device=u.device).expand(len(u))
-    own_rows, place = i.unique(return_inverse=True)
+    i = torch.as_tensor(i).expand(len(u))
+    own_rows, place = i.cpu().unique(return_inverse=True)
     rows = sorted({j, *own_rows.tolist()})
     write, read, middle = (x.to(u) for x in _rows(vectors, *rows))
     c = (u - middle) @ read.T / u.shape[1] ** 0.5

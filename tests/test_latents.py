@@ -14,6 +14,7 @@ from lsd_nb.encoder import EncoderConfig
 from lsd_nb.latents import (
     LabelledMeans,
     MeansConfig,
+    _network_digest,
     encode_labelled,
     load_parts,
     merge_statistics,
@@ -21,6 +22,7 @@ from lsd_nb.latents import (
     sample_labelled,
     save_parts,
 )
+from lsd_nb.models import LatentModel
 
 HERE = {"device": "cpu", "precision": "no", "progress": False}
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -306,3 +308,12 @@ def test_the_key_covers_what_changes_the_means():
 def test_bad_configurations(bad):
     with pytest.raises(LSDError):
         MeansConfig(**bad)
+
+
+def test_networks_are_told_apart_by_their_weights():
+    "Behind methods, functions and wrapping objects too."
+    nets = [torch.nn.Linear(4, 4) for _ in range(2)]
+    models = [LatentModel(net, net, None, latent_shape=4) for net in nets]
+    for a, b in (nets, [n.forward for n in nets], [m.decode_batch for m in models]):
+        assert _network_digest(a) != _network_digest(b)
+        assert _network_digest(a) == _network_digest(a)
