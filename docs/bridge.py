@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from html import escape
 from importlib.util import find_spec
-from inspect import isclass, isfunction, unwrap
+from inspect import getsourcelines, isclass, isfunction, unwrap
 from pathlib import Path
 
 import yaml
@@ -317,6 +317,16 @@ def listed(line):
     return f"    * {text}" if indent <= 4 else f"      {text}"
 
 
+def on_one_line(f):
+    "True for a function whose whole signature stands on one line."
+    if isclass(f):
+        return False
+    first = next(
+        line for line in getsourcelines(f)[0] if line.lstrip().startswith(("def", "async"))
+    )
+    return bool(re.search(r":\s*#", first))
+
+
 def docstring(app, what, name, obj, options, lines):
     "On `autodoc-process-docstring`: Markdown to reStructuredText, and the docments as fields."
     if what == "data" and obj.__doc__ == type(obj).__doc__:  # that of dict or tuple
@@ -328,6 +338,8 @@ def docstring(app, what, name, obj, options, lines):
         return
     said = {key: value.docment for key, value in docments(obj, full=True).items() if value.docment}
     back = said.pop("return", None)
+    if len(said) == 1 and not back and on_one_line(obj):  # the comment is that of what comes back
+        back, said = said.popitem()[1], {}
     lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
     if back and not isclass(obj):
         lines.append(f":returns: {rst(' '.join(back.split()))}")
