@@ -16,7 +16,7 @@ PIP     := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 STAMP   := $(VENV)/.lsd_nb
 REUSED  := $(if $(wildcard $(STAMP)-run), (reused; 'make clean' removes it))
 DEPS    := settings.ini setup.py constraints.txt
-# two notebooks at a time, one thread each: fastest on two cores
+# two notebooks, then two files of tests, at a time, one thread each: fastest on two cores
 WORKERS ?= 2
 
 .PHONY: help run test lint audit notebooks docs bench lab data web clean
@@ -36,7 +36,7 @@ test: $(STAMP)-dev data web    ## install the development tools and run every ch
 	git status --porcelain > $(STAMP)-before 2>/dev/null || true
 	$(MAKE) --no-print-directory lint
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
-	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 	{ git status --porcelain 2>/dev/null || true; } | diff $(STAMP)-before - || { echo "the tests changed files of the tree"; exit 1; }
 
 lint: $(STAMP)-dev    ## style, format, types, safety: ruff (notebooks too), mypy, bandit

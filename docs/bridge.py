@@ -2,9 +2,8 @@
 
 Sphinx says `source-read`; the bridge runs nbdev's own processors and gives back a notebook without
 directives: exported source is folded, `show_doc(x)` is an autodoc directive, `#| echo: false` and
-its like are MyST-NB's tags, Quarto's callouts and columns are directives. A method that gets into
-its class from another cell has its entry at that cell. Docments become `:param:` fields, a
-back-ticked name of the package a link, and the order of the pages is that of nbs/sidebar.yml.
+its like are MyST-NB's tags, Quarto's callouts and columns are directives. Docments become `:param:`
+fields, a back-ticked name of the package a link, and nbs/sidebar.yml gives the order of the pages.
 """
 
 import ast
@@ -36,7 +35,6 @@ from nbdev.processors import (
 )
 from nbformat import from_dict, v4
 from sphinx.addnodes import pending_xref
-from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 PROCS = [
@@ -99,38 +97,15 @@ def module_of(name):
 
 
 def methods(cls):
-    "Public methods and properties of a class and its private bases: name → (where written, kind)."
-    found = {}
-    for base in reversed(cls.__mro__):
-        if base is not cls and not (
-            base.__module__ == cls.__module__ and base.__name__.startswith("_")
-        ):
-            continue
-        for name, f in vars(base).items():
-            inner = unwrap(
-                getattr(f, "__func__", None)
-                or getattr(f, "fget", None)
-                or getattr(f, "func", None)
-                or f
-            )
-            if (
-                name.startswith("_")
-                or not isfunction(inner)
-                or not inner.__doc__
-                or inner.__module__ != cls.__module__
-            ):
-                continue
-            found[name] = (
-                inner.__qualname__,
-                "automethod" if callable(getattr(cls, name)) else "autoproperty",
-            )
+    "Names of the public methods and properties that stand in a class's body, with a docstring."
+    found = []
+    for name, f in vars(cls).items():
+        inner = getattr(f, "__func__", None) or getattr(f, "fget", None)
+        inner = unwrap(inner or getattr(f, "func", None) or f)
+        own = isfunction(inner) and inner.__doc__ and inner.__module__ == cls.__module__
+        if own and not name.startswith("_"):
+            found.append(name)
     return found
-
-
-def own(cls):
-    return [
-        name for name, (written, _) in methods(cls).items() if written == f"{cls.__name__}.{name}"
-    ]
 
 
 def classes(module):
@@ -188,46 +163,20 @@ def show_doc(cell, module):
         found = getattr(found, part)
     kind = "autoclass" if isclass(found) else "automethod" if "." in name else "autofunction"
     return directive(
-        kind, f"lsd_nb.{module}.{name}", members=isclass(found) and ", ".join(own(found))
+        kind, f"lsd_nb.{module}.{name}", members=isclass(found) and ", ".join(methods(found))
     )
 
 
-def others(cell, module):
-    "Entries that nbdev does not show: methods of classes of other cells, and constants."
-    public, nodes = module_of(module).__all__, cell.parsed_()
-    written = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-    written |= {
-        f"{n.name}.{m.name}"
-        for n in nodes
-        if isinstance(n, ast.ClassDef)
-        for m in n.body
-        if isinstance(m, ast.FunctionDef)
-    }
-    entries = [
-        directive(kind, f"lsd_nb.{module}.{cls.__name__}.{name}")
-        for cls in classes(module)
-        for name, (where, kind) in methods(cls).items()
-        if where in written and name not in own(cls)
-    ]
-    for n in nodes:  # a method given to a class of an earlier chapter
-        for t in n.targets if isinstance(n, ast.Assign) else []:
-            cls = (
-                isinstance(t, ast.Attribute)
-                and isinstance(t.value, ast.Name)
-                and getattr(module_of(module), t.value.id, None)
-            )
-            if isclass(cls) and cls.__module__ != f"lsd_nb.{module}" and not t.attr.startswith("_"):
-                entries.append(directive("automethod", f"{cls.__module__}.{cls.__name__}.{t.attr}"))
-    constants = [
+def constants(cell, module):
+    "Entries of the constants of an exported cell, which nbdev does not show."
+    names = [
         t.id
-        for n in nodes
-        if isinstance(n, ast.Assign)
-        for t in n.targets
-        if isinstance(t, ast.Name) and t.id in public
+        for n in cell.parsed_()
+        if isinstance(n, ast.Assign | ast.AnnAssign)
+        for t in getattr(n, "targets", None) or [n.target]
+        if isinstance(t, ast.Name) and t.id in module_of(module).__all__
     ]
-    return entries + [
-        directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in constants
-    ]
+    return [directive("autodata", f"lsd_nb.{module}.{name}", **{"no-value": " "}) for name in names]
 
 
 def alt(cell, before):
@@ -310,7 +259,7 @@ def bridged(nb, name, srcdir):
             )
             cells.append(code(cell, before))
             if EXPORT & set(said):
-                entries = others(cell, module)[::-1] + entries[::-1]
+                entries = constants(cell, module)[::-1] + entries[::-1]
         if not re.match(r"show_doc\(", cell.source):
             cells, entries = cells + entries, []
     cells.reverse()
@@ -371,18 +320,6 @@ def docstring(app, what, name, obj, options, lines):
     lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
     if back and not isclass(obj):
         lines.append(f":returns: {rst(' '.join(back.split()))}")
-
-
-def source(app, module):
-    "On `viewcode-find-source`: a module's text and where its names are, in a class or outside."
-    if not module.startswith("lsd_nb."):
-        return None
-    analyzer = ModuleAnalyzer.for_module(module)
-    tags = dict(analyzer.find_tags())
-    for cls in classes(module.removeprefix("lsd_nb.")):
-        for name, (where, _) in methods(cls).items():
-            tags.setdefault(f"{cls.__name__}.{name}", tags[where])
-    return analyzer.code, tags
 
 
 # ---- links
@@ -448,7 +385,6 @@ def setup(app):
     app.add_directive("entry", Entry)
     app.connect("source-read", read)
     app.connect("autodoc-process-docstring", docstring)
-    app.connect("viewcode-find-source", source)
     app.connect("doctree-read", link)
     app.connect("missing-reference", unlinked)
     app.connect("html-page-context", scripts)

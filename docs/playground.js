@@ -1,70 +1,128 @@
-/* The playground: encoder, generator and classifier run here, by onnxruntime-web, from files of this site. Nothing else is loaded. */
-"use strict";
-document.addEventListener("DOMContentLoaded", () => {
-  const SIDE = 28, COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"];
-  const home = document.getElementById("lsd-playground");
+/* The playground: encoder, generator and classifier run here, by onnxruntime-web, from files of
+   this site. Nothing else is loaded. */
+'use strict';
+document.addEventListener('DOMContentLoaded', () => {
+  const SIDE = 28,
+    COLOURS = [
+      '#1f77b4',
+      '#ff7f0e',
+      '#2ca02c',
+      '#d62728',
+      '#9467bd',
+      '#8c564b',
+      '#e377c2',
+      '#7f7f7f',
+      '#bcbd22',
+      '#17becf',
+    ];
+  const home = document.getElementById('lsd-playground');
   if (!home) return;
-  const base = new URL("playground/", location.href);
-  const tell = (...lines) => { home.innerHTML = ""; for (const line of lines) { const p = document.createElement("p"); p.className = "note"; p.innerHTML = line; home.append(p) } };
-  home.dataset.state = "loading";
+  const base = new URL('playground/', location.href);
+  const tell = (...lines) => {
+    home.innerHTML = '';
+    for (const line of lines) {
+      const p = document.createElement('p');
+      p.className = 'note';
+      p.innerHTML = line;
+      home.append(p);
+    }
+  };
+  home.dataset.state = 'loading';
 
-  if (location.protocol === "file:") {
-    home.dataset.state = "file";
-    return tell("This page was opened as a file, and a browser does not let a file load others, such as the networks.",
-                "Serve the folder instead, then open the address it prints:<br><code>python -m http.server --directory _build/html --bind 127.0.0.1</code>");
+  if (location.protocol === 'file:') {
+    home.dataset.state = 'file';
+    return tell(
+      'This page was opened as a file, and a browser does not let a file load others, ' +
+        'such as the networks.',
+      'Serve the folder instead, then open the address it prints:<br>' +
+        '<code>python -m http.server --directory _build/html --bind 127.0.0.1</code>',
+    );
   }
 
   /* ---- the method, on plain arrays */
 
-  const dot = (a, b) => { let s = 0; for (let i = 0; i < a.length; i++) s += a[i] * b[i]; return s };
-  const norm = a => Math.sqrt(dot(a, a));
-  const largest = a => a.reduce((best, v, i) => Math.abs(v) > Math.abs(a[best]) ? i : best, 0);
+  const dot = (a, b) => {
+    let s = 0;
+    for (let i = 0; i < a.length; i++) s += a[i] * b[i];
+    return s;
+  };
+  const norm = (a) => Math.sqrt(dot(a, a));
+  const largest = (a) => a.reduce((best, v, i) => (Math.abs(v) > Math.abs(a[best]) ? i : best), 0);
 
   /* lsd_nb.explore.knobs: set one amplitude, keep the k largest, turn from one vector to another */
-  function knobs(c, {keep, start, goal, angle, rest = .5, change}) {
+  function knobs(c, { keep, start, goal, angle, rest = 0.5, change }) {
     c = c.slice();
     if (change) c[change[0]] = change[1];
     const order = c.map((v, i) => i).sort((i, j) => Math.abs(c[j]) - Math.abs(c[i]));
     for (const i of order.slice(keep)) c[i] = 0;
     if (start === goal || !angle) return c;
-    const a = c[start], b = c[goal], s = Math.sin(angle), k = Math.cos(angle), length = norm(c), way = a < 0 ? -1 : 1;
-    c = c.map(v => v * (1 - (1 - rest) * s));
-    c[start] = a * k - way * b * s; c[goal] = way * a * s + b * k;
+    const a = c[start],
+      b = c[goal],
+      s = Math.sin(angle),
+      k = Math.cos(angle),
+      length = norm(c),
+      way = a < 0 ? -1 : 1;
+    c = c.map((v) => v * (1 - (1 - rest) * s));
+    c[start] = a * k - way * b * s;
+    c[goal] = way * a * s + b * k;
     const scale = ((1 - s) * length + s) / Math.max(norm(c), 1e-12);
-    return c.map(v => v * scale);
+    return c.map((v) => v * scale);
   }
 
   /* MNIST's way with a drawing: its box scaled to 20 pixels, its mass in the middle */
   function asDigit(canvas) {
-    const {width: w, height: h} = canvas, ink = canvas.getContext("2d").getImageData(0, 0, w, h).data;
+    const { width: w, height: h } = canvas,
+      ink = canvas.getContext('2d').getImageData(0, 0, w, h).data;
     let [left, right, top, bottom] = [w, -1, h, -1];
-    for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) if (ink[4 * (y * w + x)] > 32) {
-      left = Math.min(left, x); right = Math.max(right, x); top = Math.min(top, y); bottom = Math.max(bottom, y);
-    }
+    for (let y = 0; y < h; y++)
+      for (let x = 0; x < w; x++)
+        if (ink[4 * (y * w + x)] > 32) {
+          left = Math.min(left, x);
+          right = Math.max(right, x);
+          top = Math.min(top, y);
+          bottom = Math.max(bottom, y);
+        }
     if (right < 0) return null;
-    const bw = right - left + 1, bh = bottom - top + 1, scale = 20 / Math.max(bw, bh);
-    const sw = Math.max(1, Math.round(bw * scale)), sh = Math.max(1, Math.round(bh * scale));
+    const bw = right - left + 1,
+      bh = bottom - top + 1,
+      scale = 20 / Math.max(bw, bh);
+    const sw = Math.max(1, Math.round(bw * scale)),
+      sh = Math.max(1, Math.round(bh * scale));
     /* every small pixel is the mean of the drawing under it */
     const small = new Float32Array(sw * sh);
-    let mass = 0, mx = 0, my = 0;
-    for (let y = 0; y < sh; y++) for (let x = 0; x < sw; x++) {
-      const x0 = left + Math.floor(x * bw / sw), x1 = left + Math.max(Math.floor(x * bw / sw) + 1, Math.floor((x + 1) * bw / sw));
-      const y0 = top + Math.floor(y * bh / sh), y1 = top + Math.max(Math.floor(y * bh / sh) + 1, Math.floor((y + 1) * bh / sh));
-      let sum = 0;
-      for (let v = y0; v < y1; v++) for (let u = x0; u < x1; u++) sum += ink[4 * (v * w + u)];
-      const grey = sum / ((x1 - x0) * (y1 - y0));
-      small[y * sw + x] = grey; mass += grey; mx += grey * x; my += grey * y;
-    }
+    let mass = 0,
+      mx = 0,
+      my = 0;
+    for (let y = 0; y < sh; y++)
+      for (let x = 0; x < sw; x++) {
+        const x0 = left + Math.floor((x * bw) / sw),
+          x1 = left + Math.max(Math.floor((x * bw) / sw) + 1, Math.floor(((x + 1) * bw) / sw));
+        const y0 = top + Math.floor((y * bh) / sh),
+          y1 = top + Math.max(Math.floor((y * bh) / sh) + 1, Math.floor(((y + 1) * bh) / sh));
+        let sum = 0;
+        for (let v = y0; v < y1; v++) for (let u = x0; u < x1; u++) sum += ink[4 * (v * w + u)];
+        const grey = sum / ((x1 - x0) * (y1 - y0));
+        small[y * sw + x] = grey;
+        mass += grey;
+        mx += grey * x;
+        my += grey * y;
+      }
     const clip = (v, most) => Math.max(0, Math.min(most, Math.round(v)));
-    const ox = clip(13.5 - mx / mass, SIDE - sw), oy = clip(13.5 - my / mass, SIDE - sh);
+    const ox = clip(13.5 - mx / mass, SIDE - sw),
+      oy = clip(13.5 - my / mass, SIDE - sh);
     const page = new Float32Array(SIDE * SIDE).fill(-1);
-    for (let y = 0; y < sh; y++) for (let x = 0; x < sw; x++) page[(y + oy) * SIDE + x + ox] = small[y * sw + x] / 127.5 - 1;
+    for (let y = 0; y < sh; y++)
+      for (let x = 0; x < sw; x++) page[(y + oy) * SIDE + x + ox] = small[y * sw + x] / 127.5 - 1;
     return page;
   }
 
   function show(canvas, image) {
-    const pen = canvas.getContext("2d"), data = pen.createImageData(SIDE, SIDE);
-    image.forEach((v, i) => { const g = Math.round((Math.max(-1, Math.min(1, v)) + 1) * 127.5); data.data.set([g, g, g, 255], 4 * i) });
+    const pen = canvas.getContext('2d'),
+      data = pen.createImageData(SIDE, SIDE);
+    image.forEach((v, i) => {
+      const g = Math.round((Math.max(-1, Math.min(1, v)) + 1) * 127.5);
+      data.data.set([g, g, g, 255], 4 * i);
+    });
     pen.putImageData(data, 0, 0);
   }
 
@@ -72,19 +130,31 @@ document.addEventListener("DOMContentLoaded", () => {
 
   const PAGE = `
     <div class="pg-row">
-      <figure><canvas id="pg-pad" width="224" height="224" aria-label="Pad: draw a digit here"></canvas>
-        <figcaption>draw here <button id="pg-clear" type="button">clear</button></figcaption></figure>
-      <figure><canvas id="pg-in" width="28" height="28" role="img" aria-label="The image that the encoder sees"></canvas><figcaption>what the encoder sees</figcaption></figure>
-      <figure><canvas id="pg-out" width="28" height="28" role="img" aria-label="The decoded image"></canvas><figcaption>decoded: <b id="pg-read">–</b></figcaption></figure>
+      <figure><canvas id="pg-pad" width="224" height="224"
+        aria-label="Pad: draw a digit here"></canvas>
+        <figcaption>draw here
+          <button id="pg-clear" type="button">clear</button></figcaption></figure>
+      <figure><canvas id="pg-in" width="28" height="28" role="img"
+        aria-label="The image that the encoder sees"></canvas>
+        <figcaption>what the encoder sees</figcaption></figure>
+      <figure><canvas id="pg-out" width="28" height="28" role="img"
+        aria-label="The decoded image"></canvas>
+        <figcaption>decoded: <b id="pg-read">–</b></figcaption></figure>
     </div>
     <p class="pg-examples">or take one of MNIST's: <span id="pg-examples"></span></p>
     <p>The spectrum says <b id="pg-label">–</b>. <span class="pg-quiet" id="pg-ms"></span></p>
-    <svg id="pg-bars" viewBox="0 0 600 170" role="img" aria-label="Amplitudes, one bar for each quasi-eigenvector"></svg>
+    <svg id="pg-bars" viewBox="0 0 600 170" role="img"
+      aria-label="Amplitudes, one bar for each quasi-eigenvector"></svg>
     <p id="pg-legend" class="pg-quiet"></p>
     <div class="pg-knobs">
-      <label for="pg-keep">keep the largest</label><input id="pg-keep" type="range" min="1" step="1"><output id="pg-keep-is"></output>
-      <label for="pg-angle">turn to <select id="pg-goal" aria-label="label to turn to"></select></label><input id="pg-angle" type="range" min="0" max="90" step="1" value="0" aria-label="angle in degrees"><output id="pg-angle-is"></output>
-      <label for="pg-amp">amplitude of <span id="pg-which"></span></label><input id="pg-amp" type="range" min="-1" max="1" step="0.01"><output id="pg-amp-is"></output>
+      <label for="pg-keep">keep the largest</label>
+      <input id="pg-keep" type="range" min="1" step="1"><output id="pg-keep-is"></output>
+      <label for="pg-angle">turn to
+        <select id="pg-goal" aria-label="label to turn to"></select></label>
+      <input id="pg-angle" type="range" min="0" max="90" step="1" value="0"
+        aria-label="angle in degrees"><output id="pg-angle-is"></output>
+      <label for="pg-amp">amplitude of <span id="pg-which"></span></label>
+      <input id="pg-amp" type="range" min="-1" max="1" step="0.01"><output id="pg-amp-is"></output>
     </div>
     <p><button id="pg-reset" type="button">put all knobs back</button></p>`;
 
@@ -94,110 +164,250 @@ document.addEventListener("DOMContentLoaded", () => {
       if (!answer.ok) throw new Error(`${name} is not there (${answer.status})`);
       return answer[kind]();
     };
-    const ort = await import(new URL("ort.js", base));
+    const ort = await import(new URL('ort.js', base));
     ort.env.wasm.numThreads = 1;
-    ort.env.wasm.wasmBinary = await get("ort.wasm", "arrayBuffer");
-    const [table, examples, ...bytes] = await Promise.all([get("basis.json", "json"), get("examples.json", "json"),
-      ...["generator", "classifier", "encoder"].map(n => get(`${n}.onnx`, "arrayBuffer"))]);
+    ort.env.wasm.wasmBinary = await get('ort.wasm', 'arrayBuffer');
+    const [table, examples, ...bytes] = await Promise.all([
+      get('basis.json', 'json'),
+      get('examples.json', 'json'),
+      ...['generator', 'classifier', 'encoder'].map((n) => get(`${n}.onnx`, 'arrayBuffer')),
+    ]);
     const sessions = [];
-    for (const b of bytes) sessions.push(await ort.InferenceSession.create(new Uint8Array(b), {executionProviders: ["wasm"]}));
+    for (const b of bytes)
+      sessions.push(
+        await ort.InferenceSession.create(new Uint8Array(b), { executionProviders: ['wasm'] }),
+      );
     const [generator, classifier, encoder] = sessions;
-    const run = async (session, name, data, shape, out) => (await session.run({[name]: new ort.Tensor("float32", Float32Array.from(data), shape)}))[out].data;
+    const run = async (session, name, data, shape, out) =>
+      (await session.run({ [name]: new ort.Tensor('float32', Float32Array.from(data), shape) }))[
+        out
+      ].data;
     const m = table.latent_dim;
-    return {table, examples,
-      encode: image => run(encoder, "image", image, [1, 1, SIDE, SIDE], "mean"),
-      decode: z => run(generator, "latent", z, [1, m], "image"),
-      classify: image => run(classifier, "image", image, [1, 1, SIDE, SIDE], "logits")};
+    return {
+      table,
+      examples,
+      encode: (image) => run(encoder, 'image', image, [1, 1, SIDE, SIDE], 'mean'),
+      decode: (z) => run(generator, 'latent', z, [1, m], 'image'),
+      classify: (image) => run(classifier, 'image', image, [1, 1, SIDE, SIDE], 'logits'),
+    };
   }
 
-  function start({table, examples, encode, decode, classify}) {
+  function start({ table, examples, encode, decode, classify }) {
     home.innerHTML = PAGE;
-    const at = id => document.getElementById(`pg-${id}`);
-    const {vectors, labels, sets, latent_dim: m} = table, classes = [...new Set(labels.filter(l => l !== null))].sort((a, b) => a - b);
-    const colour = k => labels[k] === null ? "#999999" : COLOURS[classes.indexOf(labels[k]) % 10];
-    const first = label => labels.findIndex((l, k) => l === label && sets[k] === 1);
-    let c = null, label = null, chosen = 0, touched = false, busy = false, again = false;
+    const at = (id) => document.getElementById(`pg-${id}`);
+    const { vectors, labels, sets, latent_dim: m } = table,
+      classes = [...new Set(labels.filter((l) => l !== null))].sort((a, b) => a - b);
+    const colour = (k) =>
+      labels[k] === null ? '#999999' : COLOURS[classes.indexOf(labels[k]) % 10];
+    const first = (label) => labels.findIndex((l, k) => l === label && sets[k] === 1);
+    let c = null,
+      label = null,
+      chosen = 0,
+      touched = false,
+      busy = false,
+      again = false;
 
     const fresh = () => {
-      at("keep").max = at("keep").value = m; at("angle").value = 0; touched = false;
+      at('keep').max = at('keep').value = m;
+      at('angle').value = 0;
+      touched = false;
       if (c) choose(largest(c));
     };
-    const choose = k => { chosen = k; touched = false; at("amp").value = c ? c[k] : 0; at("which").textContent = labels[k] === null ? `vector ${k}` : `${labels[k]}, set ${sets[k]}` };
+    const choose = (k) => {
+      chosen = k;
+      touched = false;
+      at('amp').value = c ? c[k] : 0;
+      at('which').textContent = labels[k] === null ? `vector ${k}` : `${labels[k]}, set ${sets[k]}`;
+    };
 
     function bars(before, after) {
-      const all = [...before, ...after], top = Math.max(.1, ...all), low = Math.min(-.03, ...all), step = 600 / m;
-      const y = v => 4 + (top - v) / (top - low) * 150, zero = y(0);
-      at("bars").innerHTML = `<line x1="0" x2="600" y1="${zero}" y2="${zero}" stroke="currentColor" stroke-opacity=".4"/>` + after.map((v, k) => {
-        const bar = (u, extra) => `<rect x="${(k * step).toFixed(1)}" width="${(step * .86).toFixed(1)}" y="${Math.min(y(u), zero).toFixed(1)}" height="${Math.abs(y(u) - zero).toFixed(1)}" fill="${colour(k)}" ${extra}/>`;
-        return `<g data-k="${k}" tabindex="-1">${bar(before[k], 'fill-opacity=".25"')}${bar(v, "")}<rect x="${k * step}" width="${step}" y="0" height="160" fill="transparent"><title>${labels[k] === null ? "no label" : `${labels[k]}, set ${sets[k]}`}: ${v.toFixed(3)}</title></rect></g>`;
-      }).join("") + `<text x="${(chosen + .5) * step}" y="169" font-size="10" text-anchor="middle" fill="currentColor">▲</text>`;
+      const all = [...before, ...after],
+        top = Math.max(0.1, ...all),
+        low = Math.min(-0.03, ...all),
+        step = 600 / m;
+      const y = (v) => 4 + ((top - v) / (top - low)) * 150,
+        zero = y(0);
+      at('bars').innerHTML =
+        `<line x1="0" x2="600" y1="${zero}" y2="${zero}" stroke="currentColor" ` +
+        `stroke-opacity=".4"/>` +
+        after
+          .map((v, k) => {
+            const bar = (u, extra) =>
+              `<rect x="${(k * step).toFixed(1)}" width="${(step * 0.86).toFixed(1)}" ` +
+              `y="${Math.min(y(u), zero).toFixed(1)}" ` +
+              `height="${Math.abs(y(u) - zero).toFixed(1)}" fill="${colour(k)}" ${extra}/>`;
+            const name = labels[k] === null ? 'no label' : `${labels[k]}, set ${sets[k]}`;
+            return (
+              `<g data-k="${k}" tabindex="-1">` +
+              `${bar(before[k], 'fill-opacity=".25"')}${bar(v, '')}` +
+              `<rect x="${k * step}" width="${step}" y="0" height="160" fill="transparent">` +
+              `<title>${name}: ${v.toFixed(3)}</title></rect></g>`
+            );
+          })
+          .join('') +
+        `<text x="${(chosen + 0.5) * step}" y="169" font-size="10" ` +
+        `text-anchor="middle" fill="currentColor">▲</text>`;
     }
 
     async function update() {
       if (!c) return;
-      if (busy) { again = true; return }
+      if (busy) {
+        again = true;
+        return;
+      }
       busy = true;
-      const started = performance.now(), goal = +at("goal").value;
-      const now = knobs(Array.from(c), {keep: +at("keep").value, start: first(label), goal: first(goal), angle: at("angle").value * Math.PI / 180,
-                                        change: touched ? [chosen, +at("amp").value] : null});
+      const started = performance.now(),
+        goal = +at('goal').value;
+      const now = knobs(Array.from(c), {
+        keep: +at('keep').value,
+        start: first(label),
+        goal: first(goal),
+        angle: (at('angle').value * Math.PI) / 180,
+        change: touched ? [chosen, +at('amp').value] : null,
+      });
       const z = new Float32Array(m);
-      now.forEach((v, k) => { if (v) for (let i = 0; i < m; i++) z[i] += v * vectors[k][i] });
-      const image = await decode(z), logits = Array.from(await classify(image)), read = logits.indexOf(Math.max(...logits));
+      now.forEach((v, k) => {
+        if (v) for (let i = 0; i < m; i++) z[i] += v * vectors[k][i];
+      });
+      const image = await decode(z),
+        logits = Array.from(await classify(image)),
+        read = logits.indexOf(Math.max(...logits));
       const sure = 1 / logits.reduce((s, v) => s + Math.exp(v - logits[read]), 0);
-      show(at("out"), image); bars(Array.from(c), now);
-      at("read").textContent = `${classes[read]} (${Math.round(100 * sure)} %)`;
-      at("keep-is").textContent = at("keep").value; at("angle-is").textContent = `${at("angle").value}°`; at("amp-is").textContent = (+at("amp").value).toFixed(2);
-      at("ms").textContent = `Knobs, generator and classifier took ${(performance.now() - started).toFixed(0)} ms.`;
-      Object.assign(home.dataset, {label, read: classes[read], kept: now.filter(v => v).length, milliseconds: performance.now() - started, updates: +(home.dataset.updates ?? 0) + 1});
+      show(at('out'), image);
+      bars(Array.from(c), now);
+      at('read').textContent = `${classes[read]} (${Math.round(100 * sure)} %)`;
+      at('keep-is').textContent = at('keep').value;
+      at('angle-is').textContent = `${at('angle').value}°`;
+      at('amp-is').textContent = (+at('amp').value).toFixed(2);
+      at('ms').textContent =
+        `Knobs, generator and classifier took ${(performance.now() - started).toFixed(0)} ms.`;
+      Object.assign(home.dataset, {
+        label,
+        read: classes[read],
+        kept: now.filter((v) => v).length,
+        milliseconds: performance.now() - started,
+        updates: +(home.dataset.updates ?? 0) + 1,
+      });
       busy = false;
-      if (again) { again = false; update() }
+      if (again) {
+        again = false;
+        update();
+      }
     }
 
     async function look(image) {
-      show(at("in"), image);
+      show(at('in'), image);
       const mean = await encode(image);
-      c = vectors.map(xi => dot(xi, mean) / m);
-      label = labels[c.reduce((best, v, k) => labels[k] !== null && (best < 0 || Math.abs(v) > Math.abs(c[best])) ? k : best, -1)];
-      at("label").textContent = label; at("label").style.color = "inherit";
-      if (+at("goal").value === label) at("goal").value = classes[(classes.indexOf(label) + 1) % classes.length];
-      fresh(); await update();
+      c = vectors.map((xi) => dot(xi, mean) / m);
+      label =
+        labels[
+          c.reduce(
+            (best, v, k) =>
+              labels[k] !== null && (best < 0 || Math.abs(v) > Math.abs(c[best])) ? k : best,
+            -1,
+          )
+        ];
+      at('label').textContent = label;
+      at('label').style.color = 'inherit';
+      if (+at('goal').value === label)
+        at('goal').value = classes[(classes.indexOf(label) + 1) % classes.length];
+      fresh();
+      await update();
     }
 
     /* drawing, by mouse, pen or finger */
-    const pad = at("pad"), pen = pad.getContext("2d", {willReadFrequently: true});
-    const wipe = () => { pen.fillStyle = "black"; pen.fillRect(0, 0, pad.width, pad.height) };
-    const place = e => { const r = pad.getBoundingClientRect(); return [(e.clientX - r.left) * pad.width / r.width, (e.clientY - r.top) * pad.height / r.height] };
+    const pad = at('pad'),
+      pen = pad.getContext('2d', { willReadFrequently: true });
+    const wipe = () => {
+      pen.fillStyle = 'black';
+      pen.fillRect(0, 0, pad.width, pad.height);
+    };
+    const place = (e) => {
+      const r = pad.getBoundingClientRect();
+      return [
+        ((e.clientX - r.left) * pad.width) / r.width,
+        ((e.clientY - r.top) * pad.height) / r.height,
+      ];
+    };
     let down = false;
-    pad.addEventListener("pointerdown", e => {
-      down = true; pad.setPointerCapture(e.pointerId);
-      pen.strokeStyle = "white"; pen.lineWidth = 17; pen.lineCap = pen.lineJoin = "round";
-      pen.beginPath(); pen.moveTo(...place(e)); pen.lineTo(...place(e)); pen.stroke();
+    pad.addEventListener('pointerdown', (e) => {
+      down = true;
+      pad.setPointerCapture(e.pointerId);
+      pen.strokeStyle = 'white';
+      pen.lineWidth = 17;
+      pen.lineCap = pen.lineJoin = 'round';
+      pen.beginPath();
+      pen.moveTo(...place(e));
+      pen.lineTo(...place(e));
+      pen.stroke();
     });
-    pad.addEventListener("pointermove", e => { if (down) { pen.lineTo(...place(e)); pen.stroke() } });
-    const up = () => { if (!down) return; down = false; const image = asDigit(pad); if (image) look(image) };
-    pad.addEventListener("pointerup", up); pad.addEventListener("pointercancel", up);
-    at("clear").addEventListener("click", wipe);
+    pad.addEventListener('pointermove', (e) => {
+      if (down) {
+        pen.lineTo(...place(e));
+        pen.stroke();
+      }
+    });
+    const up = () => {
+      if (!down) return;
+      down = false;
+      const image = asDigit(pad);
+      if (image) look(image);
+    };
+    pad.addEventListener('pointerup', up);
+    pad.addEventListener('pointercancel', up);
+    at('clear').addEventListener('click', wipe);
 
-    classes.forEach(l => at("goal").add(new Option(l, l)));
+    classes.forEach((l) => at('goal').add(new Option(l, l)));
     examples.forEach((grey, k) => {
-      const b = document.createElement("button"); b.type = "button"; b.textContent = k; b.setAttribute("aria-label", `the test image of a ${k}`);
-      b.addEventListener("click", () => { wipe(); look(grey.map(v => v / 127.5 - 1)) });
-      at("examples").append(b, " ");
+      const b = document.createElement('button');
+      b.type = 'button';
+      b.textContent = k;
+      b.setAttribute('aria-label', `the test image of a ${k}`);
+      b.addEventListener('click', () => {
+        wipe();
+        look(grey.map((v) => v / 127.5 - 1));
+      });
+      at('examples').append(b, ' ');
     });
-    at("legend").innerHTML = classes.map((l, i) => `<span style="border-bottom: 3px solid ${COLOURS[i % 10]}">${l}</span>`).join(" ") + " – pale: the image's own amplitude; full: what the knobs leave. Click a bar to choose it.";
-    for (const id of ["keep", "angle"]) at(id).addEventListener("input", update);
-    at("goal").addEventListener("change", update);
-    at("amp").addEventListener("input", () => { touched = true; update() });
-    at("bars").addEventListener("click", e => { const g = e.target.closest("[data-k]"); if (g) { choose(+g.dataset.k); update() } });
-    at("reset").addEventListener("click", () => { fresh(); update() });
+    at('legend').innerHTML =
+      classes
+        .map((l, i) => `<span style="border-bottom: 3px solid ${COLOURS[i % 10]}">${l}</span>`)
+        .join(' ') +
+      " – pale: the image's own amplitude; full: what the knobs leave. Click a bar to choose it.";
+    for (const id of ['keep', 'angle']) at(id).addEventListener('input', update);
+    at('goal').addEventListener('change', update);
+    at('amp').addEventListener('input', () => {
+      touched = true;
+      update();
+    });
+    at('bars').addEventListener('click', (e) => {
+      const g = e.target.closest('[data-k]');
+      if (g) {
+        choose(+g.dataset.k);
+        update();
+      }
+    });
+    at('reset').addEventListener('click', () => {
+      fresh();
+      update();
+    });
     wipe();
-    at("keep").max = at("keep").value = m;
-    return look(examples[7].map(v => v / 127.5 - 1));
+    at('keep').max = at('keep').value = m;
+    return look(examples[7].map((v) => v / 127.5 - 1));
   }
 
-  tell("Loading the networks …");
-  load().then(start).then(() => { home.dataset.state = "ready" }).catch(error => {
-    home.dataset.state = "failed";
-    tell(`The playground could not start: ${error.message}.`, "Its files are made by <code>make docs</code>, in the folder <code>playground</code> beside this page.");
-  });
+  tell('Loading the networks …');
+  load()
+    .then(start)
+    .then(() => {
+      home.dataset.state = 'ready';
+    })
+    .catch((error) => {
+      home.dataset.state = 'failed';
+      tell(
+        `The playground could not start: ${error.message}.`,
+        'Its files are made by <code>make docs</code>, in the folder <code>playground</code> ' +
+          'beside this page.',
+      );
+    });
 });

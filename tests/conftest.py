@@ -19,6 +19,13 @@ CACHE = tempfile.mkdtemp(prefix="lsd_nb-tests-")
 os.environ["LSD_NB_CACHE"] = CACHE
 
 
+def pytest_collection_modifyitems(items):
+    "With several workers a file stays on one, and so does everything that needs the built site."
+    for item in items:
+        group = "site" if "site" in item.fixturenames else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(CACHE, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Interpolation and arithmetic: paths that hit their ends, marks with known answers, sums of known images, and bad input."""
+"""Interpolation and arithmetic: paths that hit their ends, marks and sums with known answers."""
 
 import json
 import math
@@ -11,15 +11,17 @@ from torch import nn
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
+from lsd_nb.metrics import image_style, path_marks, strangeness
 from lsd_nb.studies.interpolation import (
+    WAYS,
     Triples,
     analogy_images,
     analogy_marks,
     corner_path,
     draw_triples,
+    extremes,
+    greyness,
     latent_path,
-    path_marks,
-    strangeness,
 )
 
 
@@ -60,11 +62,8 @@ def test_paths_hit_their_ends(steps):
     a, b = noise(5, 6), noise(5, 6, seed=1)
     for kind in ("spherical", "linear"):
         path = latent_path(a, b, steps, kind)
-        assert (
-            path.shape == (5, steps + 1, 6)
-            and torch.equal(path[:, 0], a)
-            and torch.equal(path[:, -1], b)
-        )
+        assert path.shape == (5, steps + 1, 6)
+        assert torch.equal(path[:, 0], a) and torch.equal(path[:, -1], b)
 
 
 def test_arc_keeps_the_norm_and_has_even_steps():
@@ -74,19 +73,16 @@ def test_arc_keeps_the_norm_and_has_even_steps():
     step = path.diff(dim=1).norm(dim=2)
     assert torch.allclose(step, step[:, :1].expand_as(step), atol=1e-4)
     angle = torch.arccos((a * b).sum(1) / 9)
-    assert torch.allclose(
-        2 * 3 * torch.sin(angle / 24), step[:, 0], atol=1e-4
-    )  # the chord of a twelfth of the angle
+    chord = 2 * 3 * torch.sin(angle / 24)  # of a twelfth of the angle
+    assert torch.allclose(chord, step[:, 0], atol=1e-4)
 
 
 def test_arc_between_different_norms_changes_the_norm_evenly():
     a, b = noise(20, 6), 4 * noise(20, 6, seed=1)
     norms = latent_path(a, b, 4).norm(dim=2)
-    assert torch.allclose(
-        norms,
-        torch.stack([torch.lerp(a.norm(dim=1), b.norm(dim=1), t / 4) for t in range(5)], 1),
-        atol=1e-4,
-    )
+    ends = a.norm(dim=1), b.norm(dim=1)
+    wanted = torch.stack([torch.lerp(*ends, t / 4) for t in range(5)], 1)
+    assert torch.allclose(norms, wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("first", ["label", "style"])
@@ -97,9 +93,7 @@ def test_corner_has_one_sort_of_amplitudes_from_each_end(first):
     labelled = torch.as_tensor(BASIS.sets_ == 1)
     c, d, m = (torch.as_tensor(BASIS.transform(v)) for v in (a, b, path[:, 3]))
     new, old = (d, c) if first == "label" else (c, d)
-    assert torch.allclose(m[:, labelled], new[:, labelled], atol=1e-5) and torch.allclose(
-        m[:, ~labelled], old[:, ~labelled], atol=1e-5
-    )
+    assert torch.allclose(m, torch.where(labelled, new, old), atol=1e-5)
 
 
 def test_paths_take_arrays():
@@ -118,35 +112,30 @@ def test_straight_and_crooked_paths():
     crooked = torch.stack([e[0], e[0], e[2], e[2], e[1]])
     m = path_marks(pictures(torch.stack([straight, crooked])), Picture())
     root = math.sqrt(2)
-    assert m["length"].tolist() == pytest.approx([root, 2 * root]) and m[
-        "detour"
-    ].tolist() == pytest.approx([1, 2])
-    assert (
-        m["jump"].tolist() == pytest.approx([0.25, 0.5])
-        and m["changes"].tolist() == [1, 2]
-        and m["third"].tolist() == [0, 1]
-    )
-    assert m["lowest"][0].item() == pytest.approx(0.5, abs=1e-4) and m["confidence"][
-        1
-    ].item() == pytest.approx(1, abs=1e-4)
+    assert m["length"].tolist() == pytest.approx([root, 2 * root])
+    assert m["detour"].tolist() == pytest.approx([1, 2])
+    assert m["jump"].tolist() == pytest.approx([0.25, 0.5])
+    assert (m["changes"].tolist(), m["third"].tolist()) == ([1, 2], [0, 1])
+    assert m["lowest"][0].item() == pytest.approx(0.5, abs=1e-4)
+    assert m["confidence"][1].item() == pytest.approx(1, abs=1e-4)
 
 
 def test_a_path_that_stays_is_no_division_by_zero():
     m = path_marks(pictures(torch.eye(4)[[0, 0, 0]])[None], Picture())
-    assert (
-        m["length"] == m["jump"] == m["changes"] == m["third"] == 0
-        and torch.isfinite(m["detour"]).all()
-    )
+    assert m["length"] == m["jump"] == m["changes"] == m["third"] == 0
+    assert torch.isfinite(m["detour"]).all()
 
 
 def test_strangeness_is_a_ratio_of_distances():
     real = pictures(torch.eye(4))
-    assert strangeness(real, real, real * 0.5, Picture()).tolist() == pytest.approx(
-        [0] * 4, abs=1e-5
-    )
-    assert strangeness(real * 0.25, real, real * 0.5, Picture()).tolist() == pytest.approx(
-        [1.5] * 4, rel=1e-4
-    )
+    same, off = (strangeness(real * s, real, real * 0.5, Picture()) for s in (1, 0.25))
+    assert same.tolist() == pytest.approx([0] * 4, abs=1e-5)
+    assert off.tolist() == pytest.approx([1.5] * 4, rel=1e-4)
+
+
+def test_greyness_counts_half_tones_per_ink():
+    half_tones = pictures([[0.0, 0, -1, -1], [1, 0, 0, -1], [1, 1, -1, -1]])
+    assert greyness(half_tones).tolist() == pytest.approx([2, 1, 0], abs=1e-6)
 
 
 # ---- sums
@@ -161,18 +150,21 @@ def test_triples_have_the_labels_and_sides_they_should():
     for side, rows in ((up, (t.a, t.b)), (~up, (t.b, t.a))):
         high, low = (values[r[side]] for r in rows)
         assert high.min() > low.max()
-    assert (
-        (labels[t.a] == t.source[:, None]).all()
-        and (labels[t.b] == t.source[:, None]).all()
-        and (labels[t.c] == t.target[:, None]).all()
+    for rows, wanted in ((t.a, t.source), (t.b, t.source), (t.c, t.target)):
+        assert (labels[rows] == wanted[:, None]).all()
+    again, other = (
+        draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1, seed=s) for s in (0, 1)
     )
-    assert all(
-        torch.equal(u, v)
-        for u, v in zip(t, draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1))
-    )
-    assert not torch.equal(
-        t.a, draw_triples(values, labels, n=5, k=2, per_pair=3, share=0.1, seed=1).a
-    )
+    assert all(torch.equal(u, v) for u, v in zip(t, again, strict=True))
+    assert not torch.equal(t.a, other.a)
+
+
+def test_extremes_are_the_ends_of_each_label():
+    groups = extremes(torch.arange(20.0), torch.arange(20) % 2, share=0.2)
+    assert {k: [v.tolist() for v in pair] for k, pair in groups.items()} == {
+        0: [[0, 2], [16, 18]],
+        1: [[1, 3], [17, 19]],
+    }
 
 
 @pytest.fixture
@@ -194,7 +186,7 @@ def test_amplitudes_keep_the_label_and_move_the_rest(toy):
         torch.zeros(1),
         torch.ones(1),
     )
-    sum_ = lambda way: analogy_images(toy, pictures(codes), codes, t, way).flatten()
+    sums = {way: analogy_images(toy, pictures(codes), codes, t, way).flatten() for way in WAYS}
     for way, answer in (
         ("c alone", [0.1, 0.5, 0.1, 0]),
         ("pixels", [0.9, 0.5, 0.5, 0]),
@@ -202,16 +194,14 @@ def test_amplitudes_keep_the_label_and_move_the_rest(toy):
         ("amplitudes", [0.1, 0.5, 0.5, 0]),
         ("amplitudes, label raised", [0.1, 0.5, 0.5, 0]),
     ):
-        assert sum_(way).tolist() == pytest.approx(answer, abs=1e-6), way
-    assert (
-        toy.classifier(pictures(sum_("latents").detach())).argmax() == 0
-    )  # the sum of latents lost its label
+        assert sums[way].tolist() == pytest.approx(answer, abs=1e-6), way
+    lost = toy.classifier(pictures(sums["latents"]))
+    assert lost.argmax() == 0, "the sum of latents lost its label"
 
 
 def test_label_is_raised_where_it_was_lost(toy):
-    codes = torch.tensor(
-        [[0.0, 0.0, 1.5, 0.0], [0.0, 0.0, 0.5, 0.0], [0.6, 0.5, 0.1, 0.0]]
-    )  # c reads as 0, and should be 1
+    # c reads as 0, and should be 1
+    codes = torch.tensor([[0.0, 0.0, 1.5, 0.0], [0.0, 0.0, 0.5, 0.0], [0.6, 0.5, 0.1, 0.0]])
     t = Triples(
         *torch.tensor([[[0]], [[1]], [[2]]]),
         torch.tensor([0]),
@@ -223,16 +213,11 @@ def test_label_is_raised_where_it_was_lost(toy):
         analogy_images(toy, pictures(codes), codes, t, way)
         for way in ("amplitudes", "amplitudes, label raised")
     )
-    assert (
-        toy.classifier(before).argmax() == 0
-        and toy.classifier(after).argmax() == 1
-        and after.flatten()[2] > 0.5
-    )
+    assert toy.classifier(before).argmax() == 0
+    assert toy.classifier(after).argmax() == 1 and after.flatten()[2] > 0.5
 
 
 def test_marks_of_images_that_are_known():
-    from lsd_nb.studies.rotation import image_style
-
     bars = torch.full((4, 1, 28, 28), -1.0)
     for n, width in enumerate((2, 4, 6, 8)):
         bars[n, 0, 4:24, 10 : 10 + width] = 1.0
@@ -250,9 +235,8 @@ def test_marks_of_images_that_are_known():
             return torch.eye(2)[torch.zeros(len(x), dtype=torch.long)]
 
     m = analogy_marks(bars, "stroke_width", t, Zero(1, 1))
-    assert m["moved"][[0, 2]].tolist() == pytest.approx([0, 1], abs=1e-5) and m[
-        "kept"
-    ].tolist() == [1, 1, 1, 0]
+    assert m["moved"][[0, 2]].tolist() == pytest.approx([0, 1], abs=1e-5)
+    assert m["kept"].tolist() == [1, 1, 1, 0]
     assert m["solved"].tolist() == [0, float(m["moved"][1] > 0.5), 1, 0]
 
 
@@ -262,13 +246,8 @@ def test_marks_of_images_that_are_known():
 def test_results_say_what_the_chapter_says():
     found = json.loads((ROOT / "results/interpolation.json").read_text())
     paths, header = found["paths"], found["header"]
-    assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == {
-        "pixels",
-        "linear",
-        "spherical",
-        "label first",
-        "style first",
-    }
+    names = {"pixels", "linear", "spherical", "label first", "style first"}
+    assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == names
     for m in (*paths.values(), *found["prior"].values()):
         target = m["along"]["target"]
         assert len(target) == header["steps"] + 1 and target[0] < 0.1 < 0.9 < target[-1], (
@@ -282,14 +261,15 @@ def test_results_say_what_the_chapter_says():
     assert paths["label first"]["slant_start"]["mean"] > paths["spherical"]["slant_start"]["mean"]
     rows = {(r["attribute"], r["way"], r["n"], r["k"]): r for r in found["analogies"]}
     for attribute in ("slant", "stroke_width"):
-        assert (
-            rows[attribute, "amplitudes, label raised", 10, 1]["kept"]["mean"]
-            > rows[attribute, "latents", 10, 1]["kept"]["mean"]
+        raised, summed = (
+            rows[attribute, way, 10, 1]["kept"]["mean"]
+            for way in ("amplitudes, label raised", "latents")
         )
-        assert (
-            rows[attribute, "latents", 10, 10]["solved"]["mean"]
-            > rows[attribute, "pixels", 10, 10]["solved"]["mean"]
+        assert raised > summed
+        latents, pixels = (
+            rows[attribute, way, 10, 10]["solved"]["mean"] for way in ("latents", "pixels")
         )
+        assert latents > pixels
 
 
 # ---- bad input
@@ -319,7 +299,7 @@ TOY = Triples(
         ),
         (lambda: corner_path(noise(2, 6), noise(3, 6, seed=1), BASIS), "as many ends"),
         (lambda: corner_path(noise(2, 5), noise(2, 5, seed=1), BASIS), "features"),
-        (lambda: path_marks(torch.zeros(3, 1, 2, 2), Picture()), "N, F, 1, H, W"),
+        (lambda: path_marks(torch.zeros(3, 1, 2, 2), Picture()), "N, F, C, H, W"),
         (lambda: path_marks(torch.zeros(3, 1, 1, 2, 2), Picture()), "two frames"),
         (lambda: path_marks(torch.full((1, 2, 1, 2, 2), math.nan), Picture()), "NaN"),
         (lambda: draw_triples(noise(20), torch.zeros(19)), "one finite value per label"),
