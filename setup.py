@@ -24,7 +24,7 @@ setup(
     url=cfg["git_url"],
     keywords=cfg["keywords"].split(),
     packages=find_packages(include=["lsd_nb", "lsd_nb.*"]),
-    package_data={"lsd_nb": ["py.typed", "__init__.pyi", "pretrained/*.safetensors", "pretrained/*.json"]},
+    package_data={"lsd_nb": ["py.typed", "*.pyi", "pretrained/*.safetensors", "pretrained/*.json"]},
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={

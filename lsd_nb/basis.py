@@ -4,64 +4,87 @@
 
 # %% auto #0
 __all__ = ['as_latents', 'gram_schmidt', 'modified_gram_schmidt', 'lowdin', 'orthonormal_complement', 'orthogonalise',
-           'amplitudes', 'synthesise', 'LatentBasis']
+           'amplitudes', 'synthesise', 'Moments', 'label_moments', 'covariances', 'shrunk', 'whitening', 'lift',
+           'labelled_vectors', 'complement_of', 'leace', 'readers', 'reading_scores', 'LatentBasis']
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #264163c8
+import importlib
+import numbers
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
-from sklearn.metrics import accuracy_score
-from sklearn.utils import check_random_state
+from sklearn import get_config
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
 from .core import LSDError, load_tensors, save_tensors
 
+_METHODS = ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")
+
 # %% ../nbs/06_quasi_eigenvectors.ipynb #70cc43db
 def as_latents(
-    z,  # latents (N, M) or one latent (M,): tensor, array or nested list of finite numbers
+    z,  # latents (N, M) or one latent (M,): tensor, array or nested list of finite real numbers
     m: int | None = None,  # the M that is expected, ≥ 1; any if not given
     what: str = "latents",  # what to call them in an error
-) -> Tensor:  # the same latents as a floating-point tensor, on the device they were on
+) -> Tensor:  # the same latents as floating-point numbers, where they were, gradients kept
     "Check latents and view them as a tensor; `LSDError` when they can't be."
-    t = (
-        z.detach()
-        if isinstance(z, Tensor)
-        else torch.from_numpy(np.require(np.asarray(z), requirements=["C", "W"]))
-    )
+    t = z if isinstance(z, Tensor) else torch.from_numpy(_real(z, what))
+    if t.is_complex():
+        raise LSDError(f"{what} are complex: Complex data not supported, give real numbers")
     t = t if t.is_floating_point() else t.to(torch.get_default_dtype())
     if t.ndim not in (1, 2):
         raise LSDError(
-            f"{what} must have shape (N, M) or (M,), got {tuple(t.shape)}: flatten each latent to M numbers"
+            f"{what} must have shape (N, M) or (M,), got {tuple(t.shape)}: "
+            "flatten each latent to M numbers"
         )
     if m is not None and t.shape[-1] != m:
         raise LSDError(
-            f"{what} have {t.shape[-1]} features, but {m} are expected: use latents of the same generator"
+            f"{what} have {t.shape[-1]} features, but {m} are expected: "
+            "use latents of the same generator"
         )
-    if not torch.isfinite(t.sum()) and not torch.isfinite(t).all():
-        raise LSDError(
-            f"{what} contain NaN or infinity: expected finite numbers, remove these rows"
-        )
+    if not torch.isfinite(t.detach().sum()) and not torch.isfinite(t).all():
+        raise LSDError(f"{what} contain NaN or infinity: remove these rows")
     return t
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #81fec6e7
+def _real(
+    z,  # anything array-like
+    what: str,  # what to call it in an error
+) -> np.ndarray:  # real numbers in native byte order, contiguous
+    "Anything array-like as real numbers; `LSDError` for text, objects and ragged rows."
+    if hasattr(z, "toarray"):
+        raise LSDError(f"{what} are sparse: sparse data are not supported, give {what}.toarray()")
+    try:
+        a = np.asarray(z)
+        a = a.astype(float) if a.dtype.kind == "O" else a
+    except (TypeError, ValueError) as e:
+        raise LSDError(f"{what} are no array of numbers ({e}): give shape (N, M)") from e
+    if a.dtype.kind not in "biufc":
+        raise LSDError(f"{what} are of type {a.dtype}: expected real numbers")
+    odd = a.dtype.itemsize > 8 if a.dtype.kind == "f" else not a.dtype.isnative
+    return np.require(a.astype(float) if odd else a, requirements=["C", "W"])
+
+
 def _like(
     t: Tensor,  # any result
     given,  # what the user passed in
 ):  # a tensor if the user gave a tensor, a NumPy array otherwise
     "Answer in the kind of array the user gave."
-    return t if isinstance(given, Tensor) else t.cpu().numpy()
+    return t if isinstance(given, Tensor) else t.detach().cpu().numpy()
 
 
 def _unit(
     rows: Tensor,  # (K, M), any real numbers
 ) -> Tensor:  # (K, M), float64 on the CPU, rows of norm 1 (a zero row stays zero)
-    "Rows at norm 1 in double precision."
-    rows = rows.cpu().double()
-    return rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    "Rows at norm 1 in double precision, also where the square of a norm would overflow."
+    rows, tiny = rows.detach().cpu().double(), torch.finfo(torch.float64).tiny
+    rows = rows / rows.abs().amax(dim=1, keepdim=True).clamp(min=tiny)
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=tiny)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #287b4c73
 def gram_schmidt(
@@ -95,13 +118,17 @@ def lowdin(
     means: Tensor,  # (K, M) linearly independent rows, K ≤ M
     # (K,) positive: how much each vector's direction counts; all 1 if not given
     weights: Tensor | None = None,
-) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
+    tol: float = 0.0,  # singular values below this share of the largest count as zero, in [0, 1)
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64; with rank r < K the closest frame
     "Löwdin's (weighted) symmetric orthogonalisation: the polar factor of diag(w)·η̂, by one SVD."
     rows = _unit(means)
-    if weights is not None:
-        rows = rows * torch.as_tensor(weights, dtype=rows.dtype)[:, None]
-    u, _, vh = torch.linalg.svd(rows, full_matrices=False)
-    return u @ vh * means.shape[1] ** 0.5
+    w = torch.ones(len(rows)) if weights is None else torch.as_tensor(weights)
+    w = (w.double() / w.max()).clamp(min=1e-150)
+    order = w.argsort(descending=True, stable=True)  # the SVD is exact when large rows come first
+    u, s, vh = torch.linalg.svd(rows[order] * w[order, None], full_matrices=False)
+    kept, xi = s > tol * s[0], torch.empty_like(rows)
+    xi[order] = u[:, kept] @ vh[kept] * means.shape[1] ** 0.5
+    return xi
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5b75f013
 def orthonormal_complement(
@@ -115,13 +142,21 @@ def orthonormal_complement(
 def _lowdin_setwise(
     means: Tensor,  # (K, M) linearly independent rows
     first: Tensor,  # (K,) boolean: which rows belong to set 1
+    weights: Tensor | None = None,  # (K,) positive: how much each row counts within its sets
+    tol: float = 0.0,  # as for `lowdin`
 ) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Löwdin inside set 1, then Löwdin of the other sets inside its complement."
-    xi, rows = torch.zeros_like(_unit(means)), _unit(means)
-    xi[first] = lowdin(rows[first])
-    frame = _unit(orthonormal_complement(xi[first]))
-    u, _, vh = torch.linalg.svd(rows[~first] @ frame.T, full_matrices=False)
-    xi[~first] = u @ vh @ frame * means.shape[1] ** 0.5
+    rows, k = _unit(means), int(first.sum())
+    rows = rows if weights is None else rows * (weights / weights.max())[:, None]
+    xi = torch.zeros_like(rows)
+    xi[first] = lowdin(rows[first], rows[first].norm(dim=1).clamp(min=1e-150), tol)
+    if k == len(rows):
+        return xi
+    rank = int(torch.linalg.matrix_rank(xi[first]))
+    frame = torch.linalg.svd(xi[first], full_matrices=True).Vh[rank:]
+    inside = rows[~first] @ frame.T
+    found = lowdin(inside, inside.norm(dim=1).clamp(min=1e-150), tol) @ frame
+    xi[~first] = found * (means.shape[1] / max(len(frame), 1)) ** 0.5
     return xi
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #d51a1770
@@ -129,7 +164,7 @@ def _independent(
     means: Tensor,  # (K, M), any real numbers
 ) -> Tensor:  # (K,) boolean: True where a row is no combination of the True rows before it
     "Which means add a direction of their own."
-    tol = max(1e-10, 10 * torch.finfo(means.dtype).eps)
+    tol = 1e-13 if means.dtype == torch.float64 else 10 * torch.finfo(means.dtype).eps
     rows, basis, kept = _unit(means), torch.zeros_like(_unit(means)), []
     for row in rows:
         v = row
@@ -159,39 +194,52 @@ def _names(bad: Tensor, labels=None, sets=None) -> str:
     )
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #7dc0dbc0
-def _check_means(means, labels, sets):
-    "Refuse means (K, M) that span fewer than K directions, and say which they are."
+def _check_means(
+    means: Tensor,  # (K, M), any real numbers
+    labels=None,  # (K,) label of each mean
+    sets=None,  # (K,) set of each mean
+) -> bool:  # True; refuses means that span fewer than K directions, and says which they are
+    "Whether means are independent; `LSDError` that names those that are not."
     k, m = means.shape
     if k > m:
         raise LSDError(
-            f"{k} means can't be independent with n_features = {m}: use at most {m} label-set pairs (l·n ≤ M)"
+            f"{k} means can't be independent with n_features = {m}: use at most {m} "
+            "label-set pairs (l·n ≤ M), or choose some with labels=[…]"
         )
     bad = ~_independent(means)
     if bad.any():
         raise LSDError(
-            f"the means are rank-deficient: {_names(bad, labels, sets)} (zero, or a combination of means before it); "
-            "use more latents per label, fewer sets, or drop it"
+            f"the means are rank-deficient: {_names(bad, labels, sets)} (zero, or a combination "
+            "of means before it); use more latents per label, fewer sets, or drop it"
         )
+    return True
 
 
-def _qr(means):
-    "Householder QR of the means (K, M); signs so that each result has a positive product with its mean."
+def _qr(
+    means: Tensor,  # (K, M) linearly independent rows
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
+    "Householder QR; signs so that each result has a positive product with its mean."
     q, r = torch.linalg.qr(_unit(means).T)
     return (q * torch.where(r.diagonal() < 0, -1.0, 1.0)).T * means.shape[1] ** 0.5
 
 
-def _lowdin_family(means, sets, w):
-    "Löwdin with weight `w` on the first set: 1 symmetric, infinity set-wise."
+def _lowdin_family(
+    means: Tensor,  # (K, M), any real numbers
+    sets: Tensor | None,  # (K,) set of each mean
+    w: float,  # weight of the first set: 1 symmetric, infinity set-wise
+    lengths: bool,  # count each mean by its length, not all alike
+    tol: float,  # as for `lowdin`
+) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
+    "Löwdin with weight `w` on the first set."
+    weights = means.double().norm(dim=1) if lengths else torch.ones(len(means)).double()
     if w == 1:
-        return lowdin(means)
+        return lowdin(means, weights, tol)
     if sets is None:
         raise LSDError(f"set_weight={w} needs `sets`: say which set each mean belongs to")
     first = sets == sets.min()
-    return (
-        _lowdin_setwise(means, first)
-        if w == float("inf")
-        else lowdin(means, torch.where(first, float(w), 1.0))
-    )
+    if w == float("inf"):
+        return _lowdin_setwise(means, first, weights, tol)
+    return lowdin(means, (weights / weights.max()) * torch.where(first, float(w), 1.0), tol)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #2dde0dc5
 def orthogonalise(
@@ -201,9 +249,11 @@ def orthogonalise(
     # "lowdin" only: weight of set 1, > 0; 1 is symmetric, infinity set-wise
     set_weight: float = 1.0,
     labels=None,  # (K,) label of each mean, to name it in errors
+    lengths: bool = False,  # "lowdin" only: count each mean by its length; otherwise all alike
+    rank_deficient: str = "raise",  # or, "lowdin" only, "frame": the closest frame of their span
 ):  # (K, M) orthogonal rows of norm √M, float64, in the order of `means`
     "Quasi-eigenvectors of the means, step 6, equations (4)–(8)."
-    t = as_latents(means, what="means")
+    t = as_latents(means, what="means").detach()
     if t.ndim != 2 or not t.numel():
         raise LSDError(f"means must be (K, M) with K, M ≥ 1, got shape {tuple(t.shape)}")
     for name, v in (("labels", labels), ("sets", sets)):
@@ -211,19 +261,19 @@ def orthogonalise(
             raise LSDError(f"{len(v)} {name} for {len(t)} means: give one per mean")
     if not set_weight > 0:
         raise LSDError(f"set_weight must be a positive number or infinity, got {set_weight}")
+    if method not in _METHODS:
+        raise LSDError(f"unknown method {method!r}: expected one of {', '.join(_METHODS)}")
     if set_weight != 1 and method != "lowdin":
         raise LSDError(f"set_weight is for method='lowdin', not {method!r}: leave it at 1")
-    sets = None if sets is None else torch.as_tensor(sets).cpu()
-    methods = {
-        "gram_schmidt": lambda: gram_schmidt(t, 2),
-        "modified_gram_schmidt": lambda: modified_gram_schmidt(t, 2),
-        "qr": lambda: _qr(t),
-        "lowdin": lambda: _lowdin_family(t, sets, set_weight),
-    }
-    if method not in methods:
-        raise LSDError(f"unknown method {method!r}: expected one of {', '.join(methods)}")
-    _check_means(t, labels, sets)
-    return _like(methods[method](), means)
+    t, frame = t.cpu(), rank_deficient == "frame" and method == "lowdin"
+    tol = 1e-10 if frame and not _independent(t).all() else 0.0
+    if not tol:
+        _check_means(t, labels, sets)
+    if method == "lowdin":
+        sets = None if sets is None else torch.as_tensor(sets).cpu()
+        return _like(_lowdin_family(t, sets, set_weight, lengths, tol), means)
+    passes = {"gram_schmidt": gram_schmidt, "modified_gram_schmidt": modified_gram_schmidt}
+    return _like(passes[method](t, 2) if method in passes else _qr(t), means)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #65fcf6b5
 def amplitudes(
@@ -231,16 +281,26 @@ def amplitudes(
     vectors,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
 ):  # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
     "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
-    return _like(_project(as_latents(z, vectors.shape[1]), vectors), z)
+    xi = as_latents(vectors, what="vectors")
+    gram = xi.detach().double() @ xi.detach().double().T / xi.shape[-1]
+    if xi.ndim != 2 or (gram - torch.eye(len(gram)).to(gram)).abs().max() > 1e-3:
+        raise LSDError(
+            "vectors must be (K, M), orthogonal and of norm √M: make them with orthogonalise; "
+            "for a basis in a metric of its own, call basis.transform"
+        )
+    return _like(_project(as_latents(z, xi.shape[1]), xi), z)
 
 
-def _project(t, vectors):
-    "Amplitudes of latents (N, M) that are checked already."
-    a = (torch.as_tensor(vectors).T / vectors.shape[1]).to(t.dtype).to(t.device)
-    if t.device.type == "cpu" and t.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(
-            t.numpy() @ a.numpy()
-        )  # NumPy puts a large result in huge pages, PyTorch does not: 1.7 × faster
+def _project(
+    t: Tensor,  # latents (N, M) that are checked already
+    duals: Tensor,  # (K, M), of norm √M where the metric is the identity
+) -> Tensor:  # (N, K)
+    "Amplitudes of latents: products with the duals, over M."
+    a = (torch.as_tensor(duals).T / duals.shape[1]).to(t.dtype).to(t.device)
+    grad = torch.is_grad_enabled() and (t.requires_grad or a.requires_grad)
+    if t.device.type == "cpu" and not grad and t.dtype in (torch.float32, torch.float64):
+        # NumPy puts a large result in huge pages, PyTorch does not: 1.7 × faster
+        return torch.from_numpy(t.detach().numpy() @ a.detach().numpy())
     return t @ a
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #f3536c14
@@ -252,355 +312,1042 @@ def synthesise(
     t = as_latents(c, len(vectors), "amplitudes")
     return _like(t @ torch.as_tensor(vectors).to(t.dtype).to(t.device), c)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #7cea43a3
-class _Reader(ClassifierMixin, TransformerMixin, BaseEstimator):
-    "What a basis does with latents once it has vectors."
+# %% ../nbs/06_quasi_eigenvectors.ipynb #e9c7ba8c
+class Moments(NamedTuple):
+    "What a basis needs to know of labelled latents; sums add, so collections merge by adding."
 
-    def __sklearn_tags__(self):
-        "Tags for scikit-learn: a poor score is to be expected on data whose class means point in opposite directions."
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.poor_score = True
-        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        return tags
+    counts: Tensor  # latents (or weight) per set and label (n, l), ≥ 0, float64
+    sums: Tensor  # sums of latents minus `origin` (n, l, M), float64
+    # sums of outer products of the same, (n, M, M), or of squares alone, (n, M), float64
+    second: Tensor
+    origin: Tensor  # the point (M,) that sums are taken about: near the latents, nothing cancels
 
-    def _latents(self, Z):
-        "Latents (N, M) as a checked tensor."
-        check_is_fitted(self)
-        if not isinstance(Z, Tensor):
-            Z = validate_data(
-                self, Z, reset=False, dtype=[np.float64, np.float32], ensure_all_finite=False
-            )
-        z = as_latents(Z, self.n_features_in_)
-        if z.ndim != 2:
-            raise LSDError(
-                f"expected latents (N, M), got shape {tuple(z.shape)}. Reshape your data: z[None] for one latent"
-            )
-        return z
+    def plus(self, other: "Moments") -> "Moments":
+        "The moments of both collections, which have the same sets, labels and origin."
+        return Moments(*(a + b for a, b in zip(self[:3], other[:3], strict=True)), self.origin)
 
-    def transform(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-    ):  # amplitudes (N, M), dimensionless, in the kind of `Z`
-        "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
-        return _like(_project(self._latents(Z), self.vectors_), Z)
 
-    def inverse_transform(
-        self,
-        c,  # amplitudes (N, M), any finite numbers; tensor or array
-    ):  # latents (N, M), in the kind of `c`
-        "Latents with these amplitudes, equation (9)."
-        check_is_fitted(self)
-        return synthesise(c, self.vectors_)
+def label_moments(
+    z: Tensor,  # latents (N, M), finite
+    codes: Tensor,  # number of each label (N,), 0 … l-1
+    sets: Tensor,  # set of each latent (N,), 1 … n
+    shape: tuple[int, int],  # n and l
+    weights: Tensor | None = None,  # weight of each latent (N,), ≥ 0; one each if not given
+    origin: Tensor | None = None,  # (M,) the point to take sums about; the mean if not given
+    full: bool | None = None,  # outer products; or squares alone, as for more than 1,024 dimensions
+) -> Moments:  # counts, sums and second moments, float64 on the CPU
+    "Counts, sums and second moments per set and label, in double precision."
+    z, (n, l) = z.detach().cpu().double(), shape
+    w = torch.ones(len(z)).double() if weights is None else weights.double()
+    origin = z.mean(0) if origin is None else origin
+    full = z.shape[1] <= 1024 if full is None else full
+    z, cell = z - origin, (sets - 1) * l + codes
+    counts = torch.zeros(n * l).double().index_add_(0, cell, w)
+    sums = torch.zeros(n * l, z.shape[1]).double().index_add_(0, cell, z * w[:, None])
+    parts = [(z[sets == s], w[sets == s, None]) for s in range(1, n + 1)]
+    second = torch.stack([x.T @ (x * v) if full else (x * x * v).sum(0) for x, v in parts])
+    return Moments(counts.view(n, l), sums.view(n, l, -1), second, origin)
 
-    def get_feature_names_out(self, input_features=None):
-        "One name per amplitude, (M,) strings: its label and set."
-        check_is_fitted(self)
-        return np.array(
-            [
-                _name(k, self.labels_, self.sets_) if s >= 0 else f"complement {k}"
-                for k, s in enumerate(self.sets_)
-            ],
-            object,
+# %% ../nbs/06_quasi_eigenvectors.ipynb #36e03f98
+def covariances(
+    moments: Moments,  # of latents of one or more sets
+) -> tuple[Tensor, Tensor]:  # each (M, M), or (M,) where only squares are known; float64
+    "Covariance within the groups (set and label), pooled, and of all latents together."
+    n = moments.counts.sum().clamp(min=torch.finfo(torch.float64).tiny)
+    sums = moments.sums.flatten(0, 1)
+    mean = sums / moments.counts.flatten()[:, None].clamp(min=torch.finfo(torch.float64).tiny)
+    second, overall = moments.second.sum(0) / n, sums.sum(0) / n
+    if second.ndim == 1:
+        within, total = second - (sums * mean).sum(0) / n, second - overall**2
+        return within.clamp(min=0), total.clamp(min=0)
+    return second - sums.T @ mean / n, second - torch.outer(overall, overall)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #40a16f24
+def shrunk(
+    covariance: Tensor,  # (M, M) or its diagonal (M,), positive semidefinite
+    n: float,  # how many latents it was estimated from, > 0
+    shrinkage: float | str = "auto",  # in [0, 1], or "auto": the oracle approximation (OAS)
+) -> tuple[Tensor, float]:  # covariance of the same shape, and the shrinkage that was used
+    "Shrink correlations towards zero, $W ↦ D^{½}((1-s)R + s I)D^{½}$: units do not matter."
+    variance = covariance if covariance.ndim == 1 else covariance.diagonal()
+    some = variance > 1e-14 * variance.max()
+    d = torch.where(some, variance, variance[some].mean() if some.any() else 1.0)
+    if covariance.ndim == 1:
+        return d, 0.0
+    r = covariance / torch.outer(d, d).sqrt()
+    r = (r + r.T) / 2
+    r.diagonal().fill_(1.0)
+    if shrinkage == "auto":
+        alpha, p = float(r.square().mean()), len(r)
+        spread = (n + 1) * (alpha - 1 / p)
+        shrinkage = 1.0 if spread <= 0 else min((alpha + 1) / spread, 1.0)
+    r = (1 - shrinkage) * r + shrinkage * torch.eye(len(r), dtype=r.dtype)
+    return r * torch.outer(d, d).sqrt(), float(shrinkage)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #87e3400f
+def whitening(
+    metric: Tensor | None,  # (M, M) symmetric positive definite, its diagonal (M,), or None: I
+) -> tuple[Tensor | None, Tensor | None]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape
+    "A matrix that makes rows white, `z @ S`, and its inverse; units are taken out first."
+    if metric is None:
+        return None, None
+    d = (metric if metric.ndim == 1 else metric.diagonal()).sqrt()
+    if metric.ndim == 1:
+        return 1 / d, d
+    e, v = torch.linalg.eigh(metric / torch.outer(d, d))
+    if not e[0] > 1e-14 * e[-1]:
+        raise LSDError(
+            "the covariance within the labels is singular: give more latents, or shrinkage='auto'"
         )
+    return (v * e.rsqrt()) @ v.T / d[:, None], (v * e.sqrt()) @ v.T * d
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #5ab1e5f0
-class _Labels(_Reader):
-    "Which vector belongs to which label."
 
-    @property
-    def first_set(self):
-        "Which vectors are quasi-eigenvectors of set 1: a boolean array (M,)."
-        return np.asarray(self.sets_) == 1
+def _times(
+    rows: Tensor,  # (K, M)
+    matrix: Tensor | None,  # (M, M), a diagonal (M,), or None for the identity
+) -> Tensor:  # (K, M)
+    "Rows times a matrix that may be diagonal or the identity."
+    if matrix is None:
+        return rows
+    return rows * matrix if matrix.ndim == 1 else rows @ matrix
 
-    def index_of(
-        self,
-        label,  # one of `classes_`
-    ) -> int:  # in [0, M)
-        "Row of a label's vector of set 1; `LSDError` for a label that has none."
-        found = np.flatnonzero((np.asarray(self.labels_) == label) & self.first_set)
-        if not len(found):
-            raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
-        return int(found[0])
+# %% ../nbs/06_quasi_eigenvectors.ipynb #fbc45142
+def lift(
+    rows: Tensor,  # (K, M) means minus their centre; those of set 1 sum to zero
+    first: Tensor,  # (K,) boolean: which rows belong to set 1
+    towards: Tensor,  # (M,) where the extra direction should point, for example from 0 to the centre
+) -> tuple[Tensor, Tensor]:  # lifted rows (K, M) or (K, M + 1); and what each row was lifted by
+    "Push centred means along a direction they do not span, so far that a simplex gets right angles."
+    simplex, (k, m) = rows[first], rows.shape
+    size = simplex.square().sum(1).mean().div(max(len(simplex) - 1, 1)).sqrt()
+    size = size if size > 0 else torch.ones_like(size)
+    if k > m:  # no direction is left: a coordinate of its own, which `labelled_vectors` drops again
+        up = size * torch.eye(m + 1, dtype=rows.dtype)[m]
+        return torch.cat([rows, rows.new_zeros(k, 1)], 1) + up, up
+    _, s, vh = torch.linalg.svd(simplex, full_matrices=False)
+    span = vh[s > 1e-10 * s[0]] if s[0] > 0 else vh[:0]
+    axis = torch.eye(m, dtype=rows.dtype)[span.square().sum(0).argmin()]
+    for u in (towards / towards.norm().clamp(min=1e-300), axis):
+        rest = u - u @ span.T @ span
+        if rest.norm() > 1e-6:
+            break
+    rest = rest - rest @ span.T @ span
+    up = size * rest / rest.norm()
+    return rows + up, up
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #94b88728
-class _Classifier(_Labels):
-    "The classifying half: the label of the largest amplitude."
-
-    def _labelled(self, Z):
-        "|c| of the labelled vectors (N, K), and the class number of each, (K,)."
-        c = _project(self._latents(Z), self.vectors_).abs()
-        codes = torch.as_tensor(self._codes, device=c.device)
-        return c[:, codes >= 0], codes[codes >= 0]
-
-    def _scores(self, Z):
-        "Largest |c| per class (N, n_classes), ≥ 0; 0 for a class without a vector."
-        c, codes = self._labelled(Z)
-        return c.new_zeros(len(c), len(self.classes_)).scatter_reduce(
-            1, codes.expand_as(c), c, "amax"
+# %% ../nbs/06_quasi_eigenvectors.ipynb #cf677762
+def labelled_vectors(
+    means: Tensor,  # (K, M) label means, as they are
+    sets: Tensor,  # (K,) set of each, integers ≥ 1; the smallest is the one that is read
+    method: str = "lowdin",  # see `orthogonalise`
+    set_weight: float = float("inf"),  # see `orthogonalise`
+    center: bool = True,  # take the means from the centre of set 1, not from the origin
+    metric: Tensor | None = None,  # (M, M) covariance within labels, its diagonal (M,), or None: I
+    labels=None,  # (K,) label of each mean, to name it in errors
+    rank_deficient: str = "frame",  # see `orthogonalise`
+) -> tuple[Tensor, Tensor, Tensor]:  # vectors (K, M), their duals (K, M), reference point (M,)
+    "Quasi-eigenvectors of means in a metric, $⟨ξ_i|W^{-1}|ξ_j⟩ = M δ_{ij}$."
+    white, colour = whitening(metric)
+    means, first, m = means.detach().cpu().double(), sets == sets.min(), means.shape[1]
+    simplex = center and method == "lowdin" and bool(first.all())  # fits into K - 1 dimensions
+    if len(means) > m + simplex:
+        raise LSDError(
+            f"{len(means)} means can't be independent with n_features = {m}: use at most {m} "
+            "label-set pairs (l·n ≤ M), or choose some with labels=[…]"
         )
+    if set_weight == float("inf") and method == "lowdin" and not first.all():
+        kind = (method, 1.0, center, metric, None, rank_deficient)
+        some = labelled_vectors(means[first], sets[first], *kind)
+        rest = complement_of(*some[:2], means[~first], rank_deficient)
+        both = means.new_zeros(2, len(means), m)
+        both[:, first], both[:, ~first] = torch.stack(some[:2]), torch.stack(rest)
+        return both[0], both[1], some[2]
+    point = means[first].mean(0) if center else torch.zeros(m).double()
+    rows, up = _times(means - point, white), None
+    if center:
+        spread, size = rows[first].abs().amax(), _times(means, white).abs().amax()
+        if len(rows[first]) > 1 and not spread > 1e-12 * size:
+            raise LSDError("all class means are one point: no direction can be given a label")
+        rows, up = lift(rows, first, _times(point, white))
+        point = point - _times(up, colour) if len(up) == m else point
+    weight = 1.0 if first.all() else set_weight
+    xi = orthogonalise(rows, method, sets, weight, labels, center, rank_deficient)
+    xi = xi[:, :m] * (m / xi.shape[1]) ** 0.5
+    dual = xi if white is None else _times(xi, white.T if white.ndim == 2 else white)
+    return _times(xi, colour), dual, point
 
-    def predict(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-    ):  # labels (N,), values from `classes_`
-        "The label of the vector with the largest |c|."
-        best = self._scores(Z).argmax(1)
-        return _labels_like(self.classes_[best.cpu().numpy()], Z)
-
-    def decision_function(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-    ):  # (N, n_classes), ≥ 0; with two classes (N,), the second minus the first
-        "Largest |c| per label."
-        s = self._scores(Z)
-        return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, Z)
-
-    def predict_proba(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-    ):  # (N, n_classes), in [0, 1], rows sum to 1
-        "Softmax of the largest |c| per label over `temperature`."
-        if not self.temperature > 0:
-            raise LSDError(f"temperature must be a positive number, got {self.temperature}")
-        return _like((self._scores(Z) / self.temperature).softmax(1), Z)
-
-# %% ../nbs/06_quasi_eigenvectors.ipynb #1a417667
-def _labels_like(
-    y,  # labels (N,), array
-    given,  # what the user passed in
-):  # a tensor on the user's device if the user gave a tensor and the labels are numbers; else the array
-    "Labels in the kind of array the user gave; strings stay NumPy."
-    return (
-        torch.as_tensor(y, device=given.device)
-        if isinstance(given, Tensor) and y.dtype.kind in "biuf"
-        else y
+# %% ../nbs/06_quasi_eigenvectors.ipynb #0c29abd7
+def complement_of(
+    vectors: Tensor,  # (K, M)
+    duals: Tensor,  # (K, M), their duals
+    means: Tensor | None = None,  # (L, M) what further vectors shall be close to; none: complete
+    rank_deficient: str = "raise",  # see `orthogonalise`
+) -> tuple[Tensor, Tensor]:  # further vectors and duals, (L, M) each, or (M - r, M), r the rank
+    "Vectors of amplitude 0 on all others, orthogonal to each other, and their duals."
+    m = vectors.shape[1]
+    rank = int(torch.linalg.matrix_rank(_unit(duals)))
+    null = torch.linalg.svd(_unit(duals), full_matrices=True).Vh[rank:]
+    if means is None and not len(null):
+        return vectors[:0], duals[:0]
+    inside = torch.eye(len(null)).double() if means is None else means @ null.T
+    more = (
+        orthogonalise(inside, "lowdin", rank_deficient=rank_deficient)
+        @ null
+        * (m / max(len(null), 1)) ** 0.5
     )
+    return more, more - more @ vectors.T @ duals / m
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #8c09d17a
+def leace(
+    moments: Moments,  # of the latents
+    erased: Tensor,  # (l, C): which labels (rows) each erased indicator (column) counts as 1
+) -> tuple[Tensor, Tensor, Tensor]:  # A (M, r), B (r, M) and μ (M,): z ↦ z - (z - μ) A B
+    "Least-squares concept erasure: $z - W^+PW(z-μ)$, $W = Σ^{-½}$, P onto the span of $WΣ_{xz}$."
+    n, sums = moments.counts.sum(), moments.sums.sum(0)
+    mean = sums.sum(0) / n
+    share = moments.counts.sum(0)[:, None] / n
+    cross = ((sums / n - share * mean).T @ erased.double()).T  # (C, M)
+    white, colour = whitening(shrunk(covariances(moments)[1], float(n), 1e-10)[0])
+    _, s, vh = torch.linalg.svd(_times(cross, white), full_matrices=False)
+    kept = vh[s > 1e-8 * s[0]]
+    dual = _times(kept, white.T if white.ndim == 2 else white)
+    return dual.T, _times(kept, colour), mean + moments.origin
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #3213d3de
+def _codes_of(
+    y,  # labels (N,): array, tensor, list, pandas column, categorical
+    classes: np.ndarray
+    | None = None,  # the labels there are (l,); those of `y`, sorted, if not given
+) -> tuple[np.ndarray, np.ndarray]:  # classes (l,), and the number of each label (N,), -1: unknown
+    "Labels as numbers; `LSDError` for missing labels and wrong shapes."
+    y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim != 1:
+        raise LSDError(f"labels have shape {y.shape}: expected (N,), one label per latent")
+    if y.dtype.kind == "O":
+        if any(v is None or type(v).__name__ == "NAType" or v != v for v in y):
+            raise LSDError("labels are missing (None, NaN or NA): leave these latents out")
+        y = np.array(y.tolist()) if all(isinstance(v, (bool, int)) for v in y) else y
+    if y.dtype.kind in "fc" and not np.isfinite(y).all():
+        raise LSDError("labels contain NaN or infinity: leave these latents out")
+    if classes is None:
+        return np.unique(y, return_inverse=True)
+    number = {label: k for k, label in enumerate(classes.tolist())}
+    return classes, np.array([number.get(v, -1) for v in y.tolist()], int)
 
 
-class _Ranker(_Classifier):
-    "Where the right label stands among the amplitudes."
-
-    def top_vector(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-    ):  # indices into `vectors_` (N,), in [0, M)
-        "Which labelled vector has the largest |c|."
-        c, _ = self._labelled(Z)
-        index = torch.as_tensor(self._codes, device=c.device).ge(0).nonzero().flatten()
-        return _like(index[c.argmax(1)], Z)
-
-    def label_rank(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-        y,  # true labels (N,), values from `classes_`
-    ):  # ranks (N,), integers from 1: 1 where `predict` is right
-        "Position, by decreasing |c| of the labelled vectors, of the first one whose label is `y`."
-        c, codes = self._labelled(Z)
-        has = np.isin(np.arange(len(self.classes_)), codes.cpu().numpy())
-        y = _numpy(y)
-        known = np.isin(y, self.classes_[has])
-        if len(y) != len(c) or not known.all():
-            raise LSDError(
-                f"label_rank needs one label of the basis per latent: got {len(y)} labels for {len(c)} latents, unknown {list(y[~known][:3])}"
-            )
-        own = torch.as_tensor(np.searchsorted(self.classes_, y), device=c.device)
-        best = c.masked_fill(codes != own[:, None], -1).amax(1, keepdim=True)
-        return _like(1 + (c > best).sum(1), Z)
-
-    def score(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-        y,  # true labels (N,)
-        sample_weight=None,  # (N,) weights, ≥ 0
-    ) -> float:  # accuracy in [0, 1]
-        "Share of latents whose predicted label is right."
-        return accuracy_score(_numpy(y), _numpy(self.predict(Z)), sample_weight=sample_weight)
-
-# %% ../nbs/06_quasi_eigenvectors.ipynb #4b7b533c
-class _Storage(_Ranker):
-    "The fitted attributes, in memory and in a file."
-
-    def _store(self, vectors, means, codes, sets, classes, given):
-        "Set the fitted attributes, in the kind of array of `given`."
-        labels = np.append(classes, "" if classes.dtype.kind in "OUS" else -1)[codes]
-        cpu = torch.empty(0) if isinstance(given, Tensor) else given
-        self.vectors_, self.means_, self.sets_ = (
-            _like(vectors, given),
-            _like(means, given),
-            _labels_like(sets, cpu),
-        )
-        self.labels_, self.classes_, self._codes, self.n_features_in_ = (
-            _labels_like(labels, cpu),
-            classes,
-            codes,
-            vectors.shape[1],
-        )
-        return self
-
-    def save(
-        self,
-        path,  # the file to write, by convention *.safetensors
-    ):  # `path`
-        "Write the fitted basis to one file."
-        check_is_fitted(self)
-        params = self.get_params()
-        if not isinstance(params["random_state"], int):
-            params["random_state"] = None
-        tensors = dict(vectors=self.vectors_, means=self.means_, codes=self._codes, sets=self.sets_)
-        kind = "str" if self.classes_.dtype.kind == "O" else self.classes_.dtype.str
-        return save_tensors(
-            path,
-            {k: torch.as_tensor(v) for k, v in tensors.items()},
-            {
-                "kind": "LatentBasis",
-                "params": params,
-                "classes": self.classes_.tolist(),
-                "classes_dtype": kind,
-                "torch": isinstance(self.vectors_, Tensor),
-            },
-        )
-
-    @classmethod
-    def load(
-        cls,
-        path,  # a file written by `save`
-    ):  # the basis as it was saved
-        "Read a basis; `LSDError` when the file is missing, damaged or something else."
-        t, meta = load_tensors(path)
-        if meta.get("kind") != "LatentBasis":
-            raise LSDError(
-                f"{path} holds no LatentBasis: expected a file written by LatentBasis.save"
-            )
-        given = t["vectors"] if meta["torch"] else t["vectors"].numpy()
-        classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
-        return cls(**meta["params"])._store(
-            t["vectors"], t["means"], t["codes"].numpy(), t["sets"].numpy(), classes, given
-        )
-
-# %% ../nbs/06_quasi_eigenvectors.ipynb #8d2c217f
-def _numpy(x):
-    "Anything array-like as a NumPy array."
-    return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+def _labels_like(
+    y: np.ndarray,  # labels (N,)
+    given,  # what the user passed in
+):  # a tensor on the user's device if they gave one and the labels are numbers; else the array
+    "Labels in the kind of array the user gave; strings stay NumPy."
+    numbers = isinstance(given, Tensor) and y.dtype.kind in "biuf"
+    return torch.as_tensor(y, device=given.device) if numbers else y
 
 
-def _deal(codes, n_sets, random_state):
-    "Deal the latents of each class (codes (N,)) at random into sets 1..n_sets."
+def _deal(
+    codes: np.ndarray,  # number of each label (N,)
+    n_sets: int,  # sets to fill, ≥ 1
+    random_state=None,  # seed
+) -> np.ndarray:  # set of each latent (N,), 1 … n_sets
+    "Deal the latents of each label at random into sets."
+    if not isinstance(n_sets, numbers.Integral) or n_sets < 1:
+        raise LSDError(f"n_sets must be a whole number of at least 1, got {n_sets!r}")
     rng, sets = check_random_state(random_state), np.ones(len(codes), int)
-    if n_sets < 1:
-        raise LSDError(f"n_sets must be at least 1, got {n_sets}")
     for k in np.unique(codes):
         mine = rng.permutation(np.flatnonzero(codes == k))
         if len(mine) < n_sets:
             raise LSDError(
-                f"class number {k} has {len(mine)} latents for n_sets={n_sets}: give at least one per set"
+                f"class number {k} has {len(mine)} latents for n_sets={n_sets}: "
+                "give at least one per set"
             )
         sets[mine] = 1 + np.arange(len(mine)) % n_sets
     return sets
 
+# %% ../nbs/06_quasi_eigenvectors.ipynb #54871cb5
+def readers(
+    reading: str,  # "signed", "absolute" or "nearest"
+    duals: Tensor,  # (L, M) of the vectors that are read
+    means: Tensor,  # (L, M) their label means
+    point: Tensor,  # (M,) where amplitudes are taken from
+    metric: Tensor | None = None,  # (M, M), its diagonal (M,), or None for the identity
+) -> tuple[Tensor, Tensor]:  # rows (L, M) and offsets (L,): score k is ⟨row_k|z - point⟩/M + offset
+    "What is multiplied with a latent to score its labels; for the nearest mean, with an offset."
+    if reading != "nearest":
+        return duals, torch.zeros(len(duals)).double()
+    white, _ = whitening(metric)
+    away = _times(means - point, white)
+    rows = away if white is None else _times(away, white.T if white.ndim == 2 else white)
+    return rows, -away.square().sum(1) / (2 * means.shape[1])
 
-def _set_means(z, codes, sets):
-    "Means (K, M) of latents (N, M) per set and class, with the codes (K,) and sets (K,) they belong to, set by set."
-    pairs, where = np.unique(np.stack([sets, codes], 1), axis=0, return_inverse=True)
-    where = torch.as_tensor(where.reshape(-1))
-    total = torch.zeros(len(pairs), z.shape[1], dtype=torch.float64).index_add_(
-        0, where, z.double()
-    )
-    return (total / torch.bincount(where)[:, None]).to(z.dtype), pairs[:, 1], pairs[:, 0]
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #3e930e5d
-class _Builder(_Storage):
-    "From means to a basis."
+def _class_scores(
+    c: Tensor,  # score of each vector that is read (N, L)
+    codes: Tensor,  # its label's number (L,)
+    classes: int,  # l
+) -> Tensor:  # (N, l); a label that no vector stands for is below all others
+    "The largest score of each label."
+    low = c.detach().amin(1, keepdim=True) - 1
+    empty = low.expand(-1, classes)
+    return empty.scatter_reduce(1, codes.to(c.device).expand_as(c), c, "amax")
 
-    def _build(self, means, codes, sets, classes, given):
-        "Orthogonalise means (K, M), complete them to M vectors, and store everything in the kind of `given`."
-        if self.rank_deficient not in ("raise", "complete"):
-            raise LSDError(
-                f"rank_deficient must be 'raise' or 'complete', got {self.rank_deficient!r}"
-            )
-        kept, m = torch.ones(len(means), dtype=torch.bool), means.shape[1]
-        if self.rank_deficient == "complete" and not (kept := _independent(means)).all():
-            warnings.warn(
-                f"left out as combinations of the other means: {_names(~kept, classes[codes], sets)}"
-            )
-        if not kept.any():
-            raise LSDError(
-                "all class means are zero: no direction can be given a label, use other latents"
-            )
-        codes, sets = codes[kept.numpy()], sets[kept.numpy()]
-        xi = orthogonalise(means[kept], self.method, sets, self.set_weight, classes[codes])
-        blank = np.full(m - len(xi), -1)
-        return self._store(
-            torch.cat([xi, orthonormal_complement(xi)]),
-            _unit(means) * m**0.5,
-            np.concatenate([codes, blank]),
-            np.concatenate([sets, blank]),
-            classes,
-            given,
+# %% ../nbs/06_quasi_eigenvectors.ipynb #f2a959f2
+def _halves(
+    codes: Tensor,  # number of each label (N,)
+    sets: Tensor,  # set of each latent (N,)
+) -> Tensor:  # (N,) boolean: every other latent of each label and set
+    "Split labelled latents in two halves that have the same labels and sets."
+    cell = sets * (codes.max() + 1) + codes
+    order = cell.argsort(stable=True)
+    count = cell.bincount()
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(cell)) - (count.cumsum(0) - count)[cell[order]]
+    return rank % 2 == 1
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #a4559b48
+def reading_scores(
+    Z,  # latents (N, M) to learn from; tensor or array
+    y,  # their labels (N,)
+    Z_test,  # other latents (n, M)
+    y_test,  # their labels (n,)
+    basis=None,  # a `LatentBasis`, fitted or not; it is fitted anew on `Z` if it is not
+) -> dict[str, float]:  # share of right labels by reader, in percent
+    "How well labels are read off latents: a basis beside four standard methods."
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    z, t = (as_latents(v).detach().cpu().double().numpy() for v in (Z, Z_test))
+    classes, code = _codes_of(y)
+    truth = _codes_of(y_test, classes)[1]
+    found = {}
+    if basis is not None:
+        basis = basis if hasattr(basis, "vectors_") else clone(basis).fit(z, classes[code])
+        found["basis"] = 100 * basis.score(t, classes[truth])
+    for name, peer in {
+        "nearest mean": NearestCentroid(),
+        "LDA": LinearDiscriminantAnalysis(),
+        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "kNN-5": make_pipeline(StandardScaler(), KNeighborsClassifier(5)),
+    }.items():
+        found[name] = 100 * float((peer.fit(z, code).predict(t) == truth).mean())
+    return found
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #bc79152e
+def _nearest_right(
+    learned: Moments,  # of the latents to learn from
+    z: Tensor,  # other latents (N, M)
+    codes: Tensor,  # number of each one's label (N,)
+    shrinkage: float | str | None,  # of the metric within labels; None: the identity metric
+) -> float:  # in [0, 1]
+    "How often the nearest label mean is the right one; in the within-label metric this is LDA."
+    count = learned.counts.sum(0)
+    means = learned.sums.sum(0) / count[:, None]
+    metric, prior = None, torch.zeros_like(count)
+    if shrinkage is not None:
+        metric = shrunk(covariances(learned)[0], float(count.sum()), shrinkage)[0]
+        prior = (count / count.sum()).log() / means.shape[1]
+    rows, offset = readers("nearest", means, means, torch.zeros_like(means[0]), metric)
+    best = (_project(z.detach().cpu().double() - learned.origin, rows) + offset + prior).argmax(1)
+    return float((best == codes).double().mean())
+
+
+def _held_out(
+    basis: "LatentBasis",  # its parameters are taken
+    z: Tensor,  # latents (N, M)
+    codes: Tensor,  # number of each label (N,)
+    parts: list[Moments],  # of the first and of the second half
+    second: Tensor,  # (N,) boolean: which latents are of the second half
+    classes: np.ndarray,  # labels (l,)
+) -> dict | None:  # n, and shares in [0, 1]: basis, nearest_mean, lda; None with too few latents
+    "Learn from one half and read the other, both ways."
+    if any((part.counts.sum(0) == 0).any() for part in parts) or len(classes) < 2:
+        return None
+    found = {"n": len(z), "basis": 0.0, "nearest_mean": 0.0, "lda": 0.0}
+    for part, other in zip(parts, (second, ~second), strict=True):
+        trial, share = clone(basis)._build_from(part, classes, z), float(other.double().mean())
+        x, c = z[other], codes[other]
+        best = trial._scores(x)[0].argmax(1)
+        found["basis"] += share * float((best == c).double().mean())
+        found["nearest_mean"] += share * _nearest_right(part, x, c, None)
+        found["lda"] += share * _nearest_right(part, x, c, basis.shrinkage)
+    return found
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #dff99f7e
+_PUBLISHED = {
+    "method": "gram_schmidt",
+    "set_weight": 1.0,
+    "center": False,
+    "metric": "identity",
+    "reading": "absolute",
+    "read_sets": "all",
+    "rank_deficient": "raise",
+}
+
+
+def _check_parameters(
+    basis: "LatentBasis",  # any
+) -> None:
+    "Refuse parameters that have no meaning, in one line each."
+    for name, allowed in {
+        "method": _METHODS,
+        "metric": ("within", "identity"),
+        "reading": ("signed", "absolute", "nearest"),
+        "read_sets": ("first", "all"),
+        "rank_deficient": ("frame", "raise", "complete"),
+        "center": (True, False),
+        "complete": (True, False),
+    }.items():
+        value = getattr(basis, name)
+        if not any(value is v or (isinstance(value, str) and value == v) for v in allowed):
+            raise LSDError(f"{name} must be one of {allowed}, got {value!r}")
+    for name, low, high in (("set_weight", 0, None), ("temperature", 0, 1e300)):
+        value = getattr(basis, name)
+        good = isinstance(value, numbers.Real) and value > low and (high is None or value < high)
+        if not good:
+            raise LSDError(f"{name} must be a positive number, got {value!r}")
+    s = basis.shrinkage
+    if s != "auto" and not (isinstance(s, numbers.Real) and 0 <= s <= 1):
+        raise LSDError(f"shrinkage must be 'auto' or a number in [0, 1], got {s!r}")
+    if basis.method != "lowdin" and basis.set_weight not in (1, float("inf")):
+        raise LSDError(f"set_weight is for method='lowdin', not {basis.method!r}: leave it at 1")
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #26e96bab
+def _as_error(f, *args, **kwargs):
+    "Call a check of scikit-learn; `LSDError` in one line."
+    try:
+        return f(*args, **kwargs)
+    except (TypeError, ValueError) as e:
+        raise LSDError(" ".join(str(e).split())) from e
+
+
+def _whole(values, what: str, n: int | None = None) -> np.ndarray:
+    "Integers ≥ 1, (n,)."
+    a = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    if n is not None and a.shape != (n,):
+        raise LSDError(f"{len(a) if a.ndim else a} {what} for {n} latents: give one per latent")
+    if a.dtype.kind not in "biuf" or (a != np.round(a)).any() or (a < 1).any():
+        raise LSDError(f"{what} must be whole numbers from 1, (N,)")
+    return a.astype(int)
+
+
+def _dealt_on(codes: np.ndarray, have: np.ndarray, n_sets: int) -> np.ndarray:
+    "Deal latents (N,) of labels that `have` (l,) so many already into sets in turn, (N,)."
+    sets = np.ones(len(codes), int)
+    for k in np.unique(codes):
+        mine = np.flatnonzero(codes == k)
+        sets[mine] = 1 + (int(have[k]) + np.arange(len(mine))) % n_sets
+    return sets
+
+
+def _first(codes: Tensor, sets: Tensor) -> Tensor:
+    "Indices of each label's vector of its lowest set."
+    order = sets.argsort(stable=True)
+    seen, found = set(), []
+    for i in order.tolist():
+        if int(codes[i]) not in seen:
+            seen.add(int(codes[i]))
+            found.append(i)
+    return torch.tensor(sorted(found))
+
+
+def _kept(means, sets, labels, center: bool, rank_deficient: str) -> Tensor:
+    "Which means (K, M) are used, (K,): with 'complete', those that add a direction of their own."
+    rows, first = means.double(), sets == sets.min()
+    if rank_deficient != "complete":
+        return torch.ones(len(rows), dtype=torch.bool)
+    if center:  # points that span the most, not directions: one number more for each
+        rows = rows - rows[first].mean(0)
+        size = rows.norm(dim=1).amax().clamp(min=1e-150)
+        rows = torch.cat([rows, size.expand(len(rows), 1)], 1)
+    kept = _independent(rows if means.dtype == torch.float64 else rows.to(means.dtype))
+    if kept.sum() <= center and len(kept) > 1:
+        raise LSDError("all class means are one point, or zero: no direction can be given a label")
+    if not kept.all():
+        warnings.warn(
+            f"left out as combinations of the other means: {_names(~kept, labels, sets.tolist())}",
+            stacklevel=4,
         )
+    return kept
+
+
+def _of_sets(moments: Moments, sets: Tensor) -> Moments:
+    "The moments of some sets (L,) alone."
+    own = torch.unique(sets) - 1
+    return Moments(*(t[own] for t in moments[:3]), moments.origin)
+
+
+def _metric(basis: "LatentBasis", moments: Moments | None, sets: Tensor):
+    "The metric of the sets (L,) that are read, (M, M) or (M,), and its shrinkage; None: identity."
+    if basis.metric == "identity":
+        return None, None
+    if moments is None:
+        raise LSDError(
+            "means alone have no covariance: use fit, from_statistics, metric='identity'"
+        )
+    part = _of_sets(moments, sets)
+    return shrunk(covariances(part)[0], float(part.counts.sum()), basis.shrinkage)
+
+
+def _condition(rows: Tensor) -> float:
+    "Ratio of the largest and the smallest singular value of rows (K, M) at norm 1."
+    s = torch.linalg.svdvals(_unit(rows))
+    return float(s[0] / s[-1].clamp(min=1e-300))
+
+
+def _with_blank(classes: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    "Labels of codes (K,); what has none gets an empty string or -1, and a set of -1."
+    if (codes >= 0).all():
+        return classes[codes]
+    return np.append(classes, "" if classes.dtype.kind in "OUS" else -1)[codes]
+
+
+def _as_table(basis: "LatentBasis", c, Z):
+    "Amplitudes (N, K) as the table that `set_output` asks for."
+    kind = getattr(basis, "_sklearn_output_config", {}).get("transform")
+    kind = kind or get_config()["transform_output"]
+    if kind == "default" or isinstance(c, Tensor):
+        return c
+    package = importlib.import_module(kind)
+    names = list(basis.get_feature_names_out())
+    if kind == "pandas":
+        return package.DataFrame(c, columns=names, index=getattr(Z, "index", None))
+    return package.DataFrame(c, schema=names, orient="row")
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #fecc012a
+def _latents(
+    basis: "LatentBasis",  # fitted
+    Z,  # latents (N, M), tensor or array
+) -> Tensor:  # (N, M), finite, minus the point amplitudes are taken from
+    "Checked latents as a basis sees them."
+    check_is_fitted(basis)
+    if not isinstance(Z, Tensor):
+        Z = _validated(basis, Z, reset=False)
+    z = as_latents(Z, basis.n_features_in_)
+    if z.ndim != 2:
+        raise LSDError(
+            f"expected latents (N, M), got shape {tuple(z.shape)}. Reshape your data: "
+            "z[None] for one latent"
+        )
+    return z - torch.as_tensor(basis.center_).to(z) if basis.center else z
+
+
+def _validated(
+    basis: "LatentBasis",  # fitted or not
+    *given,  # latents (N, M), and labels (N,) when there are some
+    reset: bool = True,  # take names and number of features, or compare them
+):  # the same, as arrays
+    "scikit-learn's own checks; `LSDError` in one line."
+    for z in given[:1]:
+        if hasattr(z, "toarray"):
+            raise LSDError("latents are sparse: Sparse data are not supported, give Z.toarray()")
+    try:
+        kind = [np.float64, np.float32]
+        return validate_data(basis, *given, reset=reset, dtype=kind, ensure_all_finite=False)
+    except ValueError as e:
+        raise LSDError(" ".join(str(e).split())) from e
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #761e44d3
+def _chosen(
+    labels: list | None,  # the labels to use; all if not given
+    classes: np.ndarray,  # the labels there are (l,)
+    codes: np.ndarray,  # number of each latent's label (N,)
+) -> tuple[np.ndarray, np.ndarray]:  # labels to use, and numbers among them (N,), -1: another
+    "Keep some labels only."
+    if labels is None:
+        return classes, codes
+    some = np.isin(classes, np.asarray(labels))
+    if some.sum() != len(labels) or not some.any():
+        raise LSDError(f"labels={list(labels)}: each must occur in y, and be listed once")
+    return classes[some], np.where(some, np.cumsum(some) - 1, -1)[codes]
+
+
+def _labelled(
+    basis: "LatentBasis",  # for its parameters
+    Z,  # latents (N, M), tensor or array
+    y,  # labels (N,)
+    sets=None,  # (N,) set of each latent, integers ≥ 1
+    weight=None,  # (N,) weights, ≥ 0
+    known: np.ndarray | None = None,  # labels (l,) that are known already
+    old: Moments | None = None,  # what was learned before
+) -> tuple:  # latents (N, M), numbers of labels (N,), sets (N,), weights (N,), and labels (l,)
+    "What `fit` and `partial_fit` are given, checked; latents of other labels or weight 0 are left out."
+    _check_parameters(basis)
+    if y is None:
+        raise LSDError("requires y to be passed, but the target y is None: give labels (N,)")
+    Z, y = (v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (Z, y))
+    y = np.asarray(y)
+    y = _as_error(column_or_1d, y, warn=True) if y.ndim == 2 else y
+    X, _ = _validated(basis, Z, np.zeros(len(y)), reset=old is None)
+    classes, codes = _codes_of(y, None if known is None else np.asarray(known))
+    if y.dtype.kind == "f":
+        _as_error(check_classification_targets, y)
+    if known is None:
+        classes, codes = _chosen(basis.labels, classes, codes)
+    elif (codes < 0).any():
+        raise LSDError("y has labels that `classes` of the first call did not name")
+    w = np.ones(len(X))
+    if weight is not None:
+        w = _as_error(_check_sample_weight, weight, X, dtype=float, ensure_non_negative=True)
+    z, mine = as_latents(X), (codes >= 0) & (w > 0)
+    if not mine.any():
+        raise LSDError("no latents are left: give some a weight above 0 and one of the labels")
+    if sets is not None:
+        sets = _whole(sets, "sets", len(X))[mine]
+    elif known is None:
+        sets = _deal(codes[mine], basis.n_sets, basis.random_state)
+    else:
+        have = np.zeros(len(classes)) if old is None else old.counts.sum(0).numpy()
+        sets = _dealt_on(codes[mine], have, basis.n_sets if old is None else len(old.counts))
+    found = (torch.from_numpy(np.ascontiguousarray(v[mine])) for v in (z.numpy(), codes, w))
+    z, codes, w = found
+    return z, codes, torch.as_tensor(sets).long(), w, classes
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #98ce4f94
+def _moments_of(stats) -> Moments:
+    "Moments from an object with counts (n, l), sums (n, l, M) and moments (n, l, M, M) or (n, l, M)."
+    counts, sums = (torch.as_tensor(getattr(stats, k)).double() for k in ("counts", "sums"))
+    second = torch.as_tensor(stats.moments).double().sum(1)
+    (n, l), m = counts.shape, sums.shape[-1]
+    if sums.shape != (n, l, m) or second.shape[1:] not in ((m,), (m, m)):
+        raise LSDError(
+            f"statistics have shapes {tuple(counts.shape)}, {tuple(sums.shape)}: expected "
+            "counts (n, l), sums (n, l, M), moments (n, l, M, M) or (n, l, M)"
+        )
+    return Moments(counts, sums, second, torch.zeros(m).double())
+
+
+def _classes_of(stats) -> np.ndarray:
+    "Names of the labels (l,) of statistics."
+    names = getattr(stats, "label_names", None)
+    l = torch.as_tensor(stats.counts).shape[1]
+    return np.asarray(names if names is not None else np.asarray(stats.labels)[:l])
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #aa779431
+def _save(
+    basis: "LatentBasis",  # fitted
+    path,  # the file to write
+):  # `path`
+    "Write a basis to one file."
+    params = dict(basis.get_params())
+    if not isinstance(params["random_state"], int):
+        params["random_state"] = None
+    if params["labels"] is not None:
+        params["labels"] = np.asarray(params["labels"]).tolist()
+    tensors, moments = basis._tensors(), basis.moments_
+    if moments is not None:
+        tensors.update({f"moments.{k}": v for k, v in moments._asdict().items()})
+    kind = basis.classes_.dtype
+    meta = {
+        "kind": "LatentBasis",
+        "params": params,
+        "classes": basis.classes_.tolist(),
+        "classes_dtype": "str" if kind.kind == "O" else kind.str,
+        "torch": isinstance(basis.vectors_, Tensor),
+        "shrinkage": basis.shrinkage_,
+        "held_out": basis.held_out_,
+    }
+    return save_tensors(path, tensors, meta)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #2771363e
+def _checked_file(
+    path,  # the file
+    t: dict[str, Tensor],  # its tensors
+    meta: dict,  # its metadata
+) -> None:
+    "Refuse a file that holds no whole basis, in one line."
+
+    def no(what):
+        return LSDError(f"{path} holds no sound LatentBasis: {what}; make it anew with save")
+
+    if not isinstance(meta, dict) or meta.get("kind") != "LatentBasis":
+        raise LSDError(f"{path} holds no LatentBasis: expected a file written by LatentBasis.save")
+    params, classes = meta.get("params"), meta.get("classes")
+    if not isinstance(params, dict) or set(params) != set(LatentBasis._get_param_names()):
+        raise no("its parameters are not those of this version")
+    if not isinstance(classes, list) or not classes or len(set(map(str, classes))) != len(classes):
+        raise no("its labels are not a list of different names")
+    need = {"vectors", "duals", "means", "center", "rows", "offsets", "codes", "sets", "read"}
+    if not need <= set(t) or set(t) - need - {f"moments.{f}" for f in Moments._fields}:
+        raise no(f"tensors {sorted(need ^ set(t))} are missing or unknown")
+    k, m = t["vectors"].shape if t["vectors"].ndim == 2 else (0, 0)
+    l, r = len(t["means"]), len(t["rows"])
+    shapes = {
+        "vectors": (k, m),
+        "duals": (k, m),
+        "means": (l, m),
+        "center": (m,),
+        "rows": (r, m),
+        "offsets": (r,),
+        "codes": (k,),
+        "sets": (k,),
+        "read": (r,),
+    }
+    wrong = [n for n, s in shapes.items() if tuple(t[n].shape) != s] or ["size"] * (not k * r * l)
+    whole = ("codes", "sets", "read")
+    wrong += [
+        n
+        for n in t
+        if (t[n].dtype != torch.int64) != (n not in whole)
+        or n not in whole
+        and (t[n].dtype != torch.float64 or not t[n].isfinite().all())
+    ]
+    if wrong:
+        raise no(f"{', '.join(dict.fromkeys(wrong))} have a wrong shape or type, or are not finite")
+    if t["codes"].min() < -1 or t["codes"].max() >= len(classes) or t["read"].min() < 0:
+        raise no("a vector has a label that is not in the list")
+    if t["read"].max() >= k or ((t["sets"] < 1) & (t["sets"] != -1)).any():
+        raise no("sets are counted from 1, and what is read must be there")
+    gram = t["duals"] @ t["vectors"].T / m
+    size = t["vectors"].norm(dim=1)
+    if (
+        (gram @ gram - gram).abs().max() > 1e-6
+        or not (size > 0).all()
+        or (gram - gram.T).abs().max() > 1e-6
+    ):
+        raise no("its vectors are not orthogonal in their metric")
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #ae9f0f77
+def _words(
+    basis: "LatentBasis",  # fitted
+    scores: dict | None = None,  # of `reading_scores`
+) -> str:  # a few lines
+    "What a basis can do and what to beware of."
+    k, held, means = len(basis.means_), basis.held_out_, torch.as_tensor(basis.means_)
+    lines = [f"{k} vectors in {basis.n_features_in_} dimensions, {len(basis.classes_)} labels."]
+    if held is not None:
+        lines.append(
+            f"Labels read from held-out latents (two halves of {held['n']:,}): "
+            f"{held['basis']:.1%}; nearest mean {held['nearest_mean']:.1%}, LDA {held['lda']:.1%}."
+        )
+        if held["basis"] < held["lda"] - 0.1:
+            lines.append("Reading is more than 10 points under LDA: edit with it, don't classify.")
+    for name, value in (scores or {}).items():
+        lines.append(f"{name}: {value:.1f} %.")
+    own = _unit(means - torch.as_tensor(basis.center_))[: len(basis.classes_)]
+    against = (torch.triu(own @ own.T, 1) < -0.99).nonzero().tolist()
+    names = basis.get_feature_names_out()
+    lines += [
+        f"The means of {names[i]} and {names[j]} point in opposite directions." for i, j in against
+    ]
+    bad = ~_independent(means)
+    if bad.any():
+        lines.append(f"Dependent means: {_names(bad, basis.labels_, basis.sets_)}.")
+    lines.append(f"Condition number of the means: {basis.condition_:.1e}.")
+    return "\n".join(lines)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #91b8fb2e
+class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+    """A labelled basis of a latent space: transformer, classifier and file in one.
+
+    `fit` averages latents per label and set, orthogonalises the means in the metric of the
+    within-label covariance, seen from their centre, and reads a label off the largest amplitude.
+
+    Latents `Z` (or `X`) are (N, M), finite, tensor or array; labels `y` are (N,), numbers or
+    strings; results come in the kind of array that was given, and gradients flow through tensors.
+
+    After fitting
+        vectors_ (K, M): what one unit of each amplitude adds to a latent, of norm √M in the metric
+        duals_ (K, M): what is multiplied with a latent to read it, ⟨duals_i|vectors_j⟩ = M δ_ij
+            (l means in l - 1 dimensions: the closest frame, a simplex)
+        labels_ (K,), sets_ (K,): label and set of each vector; a set of -1 means no label
+        means_ (K, M): label means as they are; center_ (M,): where amplitudes are taken from
+        classes_ (l,): the labels; n_features_in_: M; shrinkage_: what was used, in [0, 1] or None
+        moments_: counts, sums and second moments, or None; condition_: of the means, ≥ 1
+        held_out_: shares of labels read from latents that were left out: basis, nearest_mean, lda
+
+    Bad input raises `LSDError`, a ValueError of one line; `NotFittedError` before `fit`.
+    """
+
+    def __init__(
+        self,
+        method="lowdin",  # "lowdin", "gram_schmidt", "modified_gram_schmidt" or "qr"
+        set_weight=float("inf"),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
+        center=True,  # take means from the centre of set 1's label means; or from the origin
+        metric="within",  # "within": covariance within labels, shrunk; or "identity"
+        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": the oracle approximation
+        reading="signed",  # largest amplitude "signed" or "absolute"; "nearest": nearest label mean
+        read_sets="first",  # each label's "first" set is read, or "all" compete
+        n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
+        labels=None,  # the labels to use, a list; all if not given
+        temperature=0.1,  # scale of `predict_proba` in units of amplitude, > 0
+        rank_deficient="frame",  # dependent means: closest "frame", "raise", "complete" leaves out
+        complete=False,  # add unlabelled vectors until there are M
+        random_state=0,  # seed of the dealing
+    ):
+        self.method, self.set_weight, self.center = method, set_weight, center
+        self.metric, self.shrinkage, self.reading = metric, shrinkage, reading
+        self.read_sets, self.n_sets, self.labels = read_sets, n_sets, labels
+        self.temperature, self.rank_deficient = temperature, rank_deficient
+        self.complete, self.random_state = complete, random_state
+
+    def __sklearn_tags__(self):
+        "Tags for scikit-learn."
+        tags = super().__sklearn_tags__()
+        # a mean and its opposite can't be told apart by |c|, nor from an origin between them
+        tags.classifier_tags.poor_score = self.reading == "absolute" or not self.center
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    @classmethod
+    def as_published(cls, n_sets=10, **params):  # an unfitted basis, n_sets sets per label
+        "The paper's: Gram–Schmidt from the origin, identity metric, largest |amplitude| of all."
+        return cls(n_sets=n_sets, **{**_PUBLISHED, **params})
 
     @classmethod
     def from_means(
         cls,
         means,  # mean latents (K, M), K ≤ M, of any norm; tensor or array
-        labels,  # (K,) label of each mean, integers or strings
-        # (K,) set of each mean, integers ≥ 1; if not given, the i-th mean of a label is set i
-        sets=None,
-        **params,  # parameters of `LatentBasis`: method, set_weight, …
+        labels,  # (K,) label of each mean, numbers or strings
+        sets=None,  # (K,) set of each, integers ≥ 1; or the i-th mean of a label is set i
+        **params,  # parameters that differ from `as_published`'s: method, set_weight, …
     ):  # a fitted basis
-        "A basis from means made elsewhere (steps 4 and 5); their order is the order of Gram–Schmidt."
-        t, labels = as_latents(means, what="means").cpu(), _numpy(labels)
-        if t.ndim != 2 or len(labels) != len(t):
+        "A basis from means alone (steps 4 and 5); their order is the order of Gram–Schmidt."
+        t, (classes, codes) = as_latents(means, what="means").detach().cpu(), _codes_of(labels)
+        if sets is None:
+            sets = [1 + int((codes[:k] == c).sum()) for k, c in enumerate(codes)]
+        sets = _whole(sets, "sets")
+        for name, v in (("labels", codes), ("sets", sets)):
+            if t.ndim != 2 or len(v) != len(t):
+                raise LSDError(f"{len(v)} {name} for means of shape {tuple(t.shape)}: one per mean")
+        return cls(**{**_PUBLISHED, **params})._build(
+            t, *(torch.as_tensor(v) for v in (codes, sets)), classes, None, means
+        )
+
+    @classmethod
+    def from_statistics(
+        cls,
+        stats,  # .counts (n, l), .sums (n, l, M), .moments (n, l, M, M) or (n, l, M), .labels (n·l,)
+        **params,  # parameters of `LatentBasis`
+    ):  # a fitted basis
+        "A basis from counts, sums and second moments of latents; the latents are not needed."
+        basis = cls(**params)
+        return basis._build_from(_moments_of(stats), _classes_of(stats), torch.empty(0))
+
+    def fit(self, Z=None, y=None, sets=None, sample_weight=None, X=None):  # this basis
+        "Average latents (N, M) per label (N,) and set (step 5), then orthogonalise (step 6)."
+        given = Z if X is None else X
+        z, codes, sets, w, classes = _labelled(self, given, y, sets, sample_weight)
+        second, shape = _halves(codes, sets), (int(sets.max()), len(classes))
+        parts = [
+            label_moments(z[h], codes[h], sets[h], shape, w[h], z.double().mean(0))
+            for h in (~second, second)
+        ]
+        self._build_from(parts[0].plus(parts[1]), classes, given)
+        self.held_out_ = _held_out(self, z, codes, parts, second, classes)
+        return self
+
+    def partial_fit(self, Z=None, y=None, classes=None, sets=None, sample_weight=None, X=None):
+        "Add latents (N, M); `classes` (l,), all labels there will be, is due at the first call."
+        given, old = Z if X is None else X, getattr(self, "moments_", None)
+        known = classes if old is None else self.classes_
+        z, codes, sets, w, known = _labelled(self, given, y, sets, sample_weight, known, old)
+        shape = (max(self.n_sets, int(sets.max())), len(known)) if old is None else old.counts.shape
+        if sets.max() > shape[0]:
+            raise LSDError(f"set {sets.max()} of {shape[0]}: give n_sets, the number there will be")
+        origin = z.double().mean(0) if old is None else old.origin
+        new = label_moments(z, codes, sets, tuple(shape), w, origin)
+        return self._build_from(new if old is None else old.plus(new), known, given)
+
+    def _build_from(self, moments, classes, given):
+        "A basis from moments; labels without latents get no vector."
+        flat = moments.counts.flatten()
+        have = (flat > 0).nonzero().flatten()
+        means = moments.sums.flatten(0, 1)[have] / flat[have, None] + moments.origin
+        codes, sets = have % len(classes), have // len(classes) + 1
+        return self._build(means, codes, sets, classes, moments, given)
+
+    def _build(self, means, codes, sets, classes, moments, given):
+        "Orthogonalise means (K, M) and set every fitted attribute, in the kind of `given`."
+        _check_parameters(self)
+        kept = _kept(means, sets, classes[codes.numpy()], self.center, self.rank_deficient)
+        means, codes, sets = means[kept].double(), codes[kept], sets[kept]
+        read = _first(codes, sets) if self.read_sets == "first" else torch.arange(len(codes))
+        metric, self.shrinkage_ = _metric(self, moments, sets[read])
+        weight = self.set_weight if self.method == "lowdin" else 1.0
+        how = self.method, weight, self.center, metric, classes[codes.numpy()], self.rank_deficient
+        v, d, point = labelled_vectors(means, sets, *how)
+        rows, offsets = readers(self.reading, d[read], means[read], point, metric)
+        t = dict(vectors=v, duals=d, means=means, center=point, rows=rows, offsets=offsets)
+        t.update(codes=codes, sets=sets, read=read)
+        self._store(t, classes, moments, given)
+        return self.completed() if self.complete else self
+
+    def _store(self, t, classes, moments, given):
+        "Set the fitted attributes from tensors."
+        for name in ("vectors", "duals", "means", "center"):
+            setattr(self, f"{name}_", _like(t[name], given))
+        self._codes, self._rows, self._offsets = t["codes"], t["rows"], t["offsets"]
+        self._read, self.classes_, self.moments_ = t["read"], classes, moments
+        cpu = torch.empty(0) if isinstance(given, Tensor) else given
+        self.labels_ = _labels_like(_with_blank(classes, t["codes"].numpy()), cpu)
+        self.sets_ = _labels_like(t["sets"].numpy(), cpu)
+        self.held_out_, self.n_features_in_ = None, t["vectors"].shape[1]
+        self.condition_ = _condition(t["means"] - t["center"])
+
+    def completed(self):  # this basis, with M - r further vectors (r the rank) of set -1
+        "Add unlabelled vectors, so that amplitudes say everything about a latent."
+        check_is_fitted(self)
+        v, d = (torch.as_tensor(x).cpu() for x in (self.vectors_, self.duals_))
+        more = complement_of(v, d)
+        blank = torch.full((len(more[0]),), -1)
+        sets = torch.cat([torch.as_tensor(self.sets_), blank])
+        t = dict(self._tensors(), vectors=torch.cat([v, more[0]]), duals=torch.cat([d, more[1]]))
+        held, t["codes"], t["sets"] = self.held_out_, torch.cat([self._codes, blank]), sets
+        self._store(t, self.classes_, self.moments_, self.vectors_)
+        self.held_out_ = held
+        return self
+
+    def transform(self, Z=None, X=None):  # (N, K), dimensionless, in the kind of `Z`
+        "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/C$, equation (10)."
+        given = Z if X is None else X
+        c = _like(_project(_latents(self, given), self.duals_), given)
+        return _as_table(self, c, given)
+
+    def inverse_transform(self, c, Z=None):  # latents (N, M), in the kind of `c`
+        "Latents of amplitudes (N, K), equation (9); what no vector spans is that of `Z` (N, M)."
+        check_is_fitted(self)
+        if Z is None:
+            z = synthesise(as_latents(c), self.vectors_)
+            return _like(z + torch.as_tensor(self.center_).to(z), c)
+        z = as_latents(Z, self.n_features_in_)
+        change = as_latents(c) - _project(_latents(self, z), self.duals_)
+        return _like(z + synthesise(change, self.vectors_), c)
+
+    def _scores(self, Z):
+        "Score of each label (N, l), and of each vector that is read (N, L)."
+        c = _project(_latents(self, Z), self._rows)
+        c = c + self._offsets.to(c)
+        c = c.abs() if self.reading == "absolute" else c
+        return _class_scores(c, self._codes[self._read], len(self.classes_)), c
+
+    def decision_function(self, Z=None, X=None):  # (N, l); with two labels (N,), second minus first
+        "How much of each label is in latents (N, M): its largest amplitude, as `reading` says."
+        given = Z if X is None else X
+        s = self._scores(given)[0]
+        return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, given)
+
+    def predict(self, Z=None, X=None):  # labels (N,), values of `classes_`
+        "The label of the largest amplitude of each latent (N, M)."
+        given = Z if X is None else X
+        best = self._scores(given)[0].argmax(1)
+        return _labels_like(self.classes_[best.cpu().numpy()], given)
+
+    def predict_proba(self, Z=None, X=None):  # (N, l), in [0, 1], rows sum to 1
+        "Softmax of the labels' amplitudes of latents (N, M) over `temperature`."
+        _check_parameters(self)
+        given = Z if X is None else X
+        return _like((self._scores(given)[0] / self.temperature).softmax(1), given)
+
+    def score(self, Z=None, y=None, sample_weight=None, X=None) -> float:  # in [0, 1]
+        "Share of latents (N, M) whose predicted label is that of `y` (N,)."
+        best = self._scores(Z if X is None else X)[0].argmax(1).cpu().numpy()
+        own = _codes_of(y, self.classes_)[1]
+        if len(own) != len(best):
+            raise LSDError(f"{len(own)} labels for {len(best)} latents: give one per latent")
+        return float(np.average(own == best, weights=sample_weight))
+
+    def top_vector(self, Z):  # (N,), indices into `vectors_`, in [0, K)
+        "Which of the vectors that are read has the largest amplitude in each latent (N, M)."
+        c = self._scores(Z)[1]
+        return _like(self._read.to(c.device)[c.argmax(1)], Z)
+
+    def label_rank(self, Z, y):  # (N,), integers from 1: 1 where `predict` is right
+        "Position of the first vector of label `y` (N,) by decreasing amplitude of latents (N, M)."
+        c, own = self._scores(Z)[1], _codes_of(y, self.classes_)[1]
+        has = self._codes[self._read]
+        if len(own) != len(c) or not np.isin(own, has).all():
+            unknown = np.asarray(y).ravel()[~np.isin(own, has)][:3].tolist()
             raise LSDError(
-                f"{len(labels)} labels for means of shape {tuple(t.shape)}: expected (K, M) means and K labels"
+                f"label_rank needs one label of the basis per latent: got {len(own)} labels for "
+                f"{len(c)} latents, unknown {unknown}"
             )
-        sets = (
-            np.array([(labels[: k + 1] == v).sum() for k, v in enumerate(labels)])
-            if sets is None
-            else _numpy(sets)
-        )
-        if len(sets) != len(t):
-            raise LSDError(f"{len(sets)} sets for {len(t)} means: give one per mean")
-        classes, codes = np.unique(labels, return_inverse=True)
-        return cls(**params)._build(t, codes, sets, classes, means)
+        other = has.to(c.device) != torch.as_tensor(own, device=c.device)[:, None]
+        best = c.masked_fill(other, -torch.inf).amax(1, keepdim=True)
+        return _like(1 + (c > best).sum(1), Z)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #9e03b0ca
-class LatentBasis(_Builder):
-    "A labelled orthogonal basis of a latent space: transformer, classifier and file in one."
+    @property
+    def first_set(self):  # (K,) boolean
+        "Which vectors are quasi-eigenvectors of set 1."
+        check_is_fitted(self)
+        return np.asarray(self.sets_) == 1
 
-    def __init__(
-        self,
-        method="gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-        set_weight=1.0,  # "lowdin" only: weight of set 1, > 0; 1 symmetric, infinity set-wise
-        n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
-        temperature=0.1,  # scale of `predict_proba` in units of amplitude, > 0
-        # "raise", or "complete": leave dependent means out, with a warning
-        rank_deficient="raise",
-        random_state=0,  # seed of the dealing
-    ):
-        self.method, self.set_weight, self.n_sets = method, set_weight, n_sets
-        self.temperature, self.rank_deficient, self.random_state = (
-            temperature,
-            rank_deficient,
-            random_state,
-        )
+    def index_of(self, label) -> int:  # in [0, K)
+        "Row of a label's vector of set 1; `LSDError` for a label that has none."
+        check_is_fitted(self)
+        code = _codes_of([label], self.classes_)[1][0]
+        found = np.flatnonzero((self._codes.numpy() == code) & self.first_set)
+        if code < 0 or not len(found):
+            raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
+        return int(found[0])
 
-    def fit(
-        self,
-        Z,  # latents (N, M), any finite numbers; tensor or array
-        y,  # labels (N,), integers or strings
-        sets=None,  # (N,) integers ≥ 1: the set of each latent; dealt at random if not given
-    ):  # this basis
-        "Average the latents per label and set (step 5), then orthogonalise (step 6)."
-        X, target = validate_data(
-            self,
-            _numpy(Z) if isinstance(Z, Tensor) else Z,
-            _numpy(y) if isinstance(y, Tensor) else y,
-            dtype=[np.float64, np.float32],
-            ensure_all_finite=False,
-        )
-        check_classification_targets(target)
-        classes, codes = np.unique(target, return_inverse=True)
-        sets = _deal(codes, self.n_sets, self.random_state) if sets is None else _numpy(sets)
-        if len(sets) != len(X):
-            raise LSDError(f"{len(sets)} sets for {len(X)} latents: give one per latent")
-        return self._build(*_set_means(as_latents(X), codes, sets), classes, Z)
+    def direction(self, label):  # (M,), of norm √M in the metric
+        "What one unit of a label's amplitude adds to a latent."
+        return self.vectors_[self.index_of(label)]
+
+    def amplitude(self, Z, label):  # (N,), in the kind of `Z`
+        "How much of a label is in latents (N, M)."
+        return _like(_project(_latents(self, Z), self.duals_)[:, self.index_of(label)], Z)
+
+    def move(self, Z, label, amount):  # latents (N, M), in the kind of `Z`
+        "Add `amount`, a number or (N,), to a label's amplitude; the other amplitudes stay."
+        z, step = as_latents(Z, self.n_features_in_), torch.as_tensor(self.direction(label))
+        return _like(z + torch.as_tensor(amount).to(z)[..., None] * step.to(z), Z)
+
+    def erase(self, Z, label=None):  # latents (N, M), in the kind of `Z`
+        "Remove what any linear reader could find of one label, or of all (LEACE)."
+        check_is_fitted(self)
+        if self.moments_ is None:
+            raise LSDError("means alone are not enough to erase: use fit or from_statistics")
+        z, erased = as_latents(Z, self.n_features_in_), torch.eye(len(self.classes_))
+        if label is not None:
+            erased = erased[:, self._codes[[self.index_of(label)]]]
+        sets = torch.as_tensor(self.sets_)[self._read]
+        right, left, mean = (t.to(z) for t in leace(_of_sets(self.moments_, sets), erased))
+        return _like(z - (z - mean) @ right @ left, Z)
+
+    def get_feature_names_out(self, input_features=None):  # (K,) strings
+        "One name per amplitude: its label and set."
+        check_is_fitted(self)
+        names = [_name(k, self.labels_, self.sets_) for k in range(len(self.sets_))]
+        rest = [f"complement {k}" for k in range(len(self.sets_))]
+        return np.where(np.asarray(self.sets_) > 0, np.array(names, object), rest).astype(object)
+
+    def set_output(self, *, transform=None):  # this basis
+        "Let `transform` answer with a table: 'pandas', 'polars' or 'default'."
+        if transform is not None:
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def report(self, Z=None, y=None, Z_test=None, y_test=None) -> str:  # a few lines
+        "What this basis can do, in words; with latents (N, M) and (n, M), beside other methods."
+        check_is_fitted(self)
+        scores = None if Z is None else reading_scores(Z, y, Z_test, y_test, self)
+        return _words(self, scores)
+
+    def _tensors(self):
+        "The fitted attributes as tensors by name."
+        names = ("vectors", "duals", "means", "center", "sets")
+        found = {n: torch.as_tensor(getattr(self, f"{n}_")).cpu() for n in names}
+        private = dict(codes=self._codes, rows=self._rows, offsets=self._offsets, read=self._read)
+        return {**found, **private}
+
+    def save(self, path):  # `path`
+        "Write the fitted basis to one file, by convention *.safetensors."
+        check_is_fitted(self)
+        return _save(self, path)
+
+    @classmethod
+    def load(cls, path):  # the basis as it was saved
+        "Read a basis; `LSDError` when the file is missing, damaged or something else."
+        t, meta = load_tensors(path)
+        _checked_file(path, t, meta)
+        given = torch.empty(0) if meta["torch"] else np.empty(0)
+        classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
+        saved = [t.pop(f"moments.{f}", None) for f in Moments._fields]
+        basis = cls(**meta["params"])
+        basis._store(t, classes, None if saved[0] is None else Moments(*saved), given)
+        basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
+        return basis

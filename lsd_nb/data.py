@@ -103,6 +103,15 @@ def _array(
     return array
 
 # %% ../nbs/01_data.ipynb #1ac1e610
+def _whole(
+    value: object,  # anything
+    low: int,  # smallest value
+    high: int,  # largest value
+) -> bool:  # False also for what is no whole number
+    "Is this a whole number between two others?"
+    return isinstance(value, int | np.integer) and bool(low <= value <= high)
+
+
 def as_images(
     values: Tensor | np.ndarray,  # (N, H, W), (N, H, W, C) or (N, C, H, W); C = 1 or 3
     notes: list[str],  # what was seen is appended to it
@@ -160,9 +169,9 @@ def fit_size(
     fit: str = "resize",  # "resize" scales the longer side to `size`; "pad" only adds a border
 ) -> Tensor:  # (N, C, size, size) in [-1, 1]
     "Square pictures of the size asked for."
-    if fit not in ("resize", "pad") or not isinstance(size, int) or not 4 <= size <= 1024:
+    if fit not in ("resize", "pad") or not _whole(size, 4, 1024):
         raise LSDError(f"size {size!r}, fit {fit!r}; expected 4 … 1024 and 'resize' or 'pad'.")
-    h, w = images.shape[-2:]
+    size, (h, w) = int(size), images.shape[-2:]
     if fit == "resize" and max(h, w) != size:
         h, w = (max(1, round(side * size / max(h, w))) for side in (h, w))
         images = torch.nn.functional.interpolate(
@@ -255,7 +264,7 @@ def _read_idx_files(
     if top > len(names):
         raise LSDError(f"labels go up to {top - 1}; expected 0 … {len(names) - 1}.")
     sums = "".join(content_md5(files[name]) for name in IDX_FILES)
-    return _Found(*parts, names, True, [], sums)
+    return _Found(parts[0], parts[1], names, True, [], sums)
 
 
 def _idx_folder(
@@ -278,7 +287,10 @@ def _class_folders(
     "Sub-folders that hold pictures."
     if not folder.is_dir():
         return {}
-    subs = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    try:
+        subs = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise LSDError(f"{folder} cannot be read ({error.strerror}).") from None
     found = {
         sub.name: sorted(p for p in sub.iterdir() if p.suffix.lower() in _ENDINGS and p.is_file())
         for sub in subs
@@ -425,7 +437,7 @@ def _read_cifar10(
         rows = content.reshape(-1, 3073)
         images = from_bytes(rows[:, 1:].reshape(-1, 3, 32, 32))
         parts.append(Split(images, torch.from_numpy(rows[:, 0].astype(np.int64))))
-    return _Found(*parts, list(_CIFAR10), True, [])
+    return _Found(parts[0], parts[1], list(_CIFAR10), True, [])
 
 # %% ../nbs/01_data.ipynb #be53dd77
 SHAPES = ("square", "disc", "triangle", "cross")
@@ -454,9 +466,9 @@ def sprites(
     seed: int = 0,  # ≥ 0
 ) -> tuple[Tensor, dict[str, Tensor]]:  # (n, 3, 32, 32), float32 in [-1, 1]; factors, each (n,)
     "Coloured shapes, and what they were drawn from: the same on every machine."
-    if not isinstance(n, int) or not 1 <= n <= 10**6 or not 0 <= seed < 2**63:
+    if not (_whole(n, 1, 10**6) and _whole(seed, 0, 2**63 - 1)):
         raise LSDError(f"sprites: n {n!r}, seed {seed!r}; expected 1 … 1,000,000 and ≥ 0.")
-    draw = torch.Generator().manual_seed(seed)
+    n, draw = int(n), torch.Generator().manual_seed(int(seed))
     ranges = dict(shape=4, hue=6, size=33, x=97, y=97, background=101)
     whole = {k: torch.randint(0, top, (n,), generator=draw) for k, top in ranges.items()}
     factors = {
@@ -487,7 +499,7 @@ def _draw(
     colour = np.array([colorsys.hsv_to_rgb(k / 6, 1, 1) for k in range(6)], np.float32)
     ink = colour[factors["hue"]][:, :, None, None]
     value = grey[:, None] + cover * (ink - grey[:, None])
-    return from_bytes(np.uint8(value * 255 + 0.5))
+    return from_bytes((value * 255 + 0.5).astype(np.uint8))
 
 # %% ../nbs/01_data.ipynb #374679cb
 def _sprites(
@@ -495,8 +507,11 @@ def _sprites(
 ) -> _Found:
     "24,000 sprites, of which the last 4,000 are for testing."
     images, factors = sprites()
-    splits = [Split(images[k], factors[factor][k]) for k in (slice(20_000), slice(20_000, None))]
-    return _Found(*splits, list(SHAPES if factor == "shape" else HUES), True, ["drawn by code"])
+    train, test = (
+        Split(images[k], factors[factor][k]) for k in (slice(20_000), slice(20_000, None))
+    )
+    names = list(SHAPES if factor == "shape" else HUES)
+    return _Found(train, test, names, True, ["drawn by code"])
 
 # %% ../nbs/01_data.ipynb #adc3cf53
 def _digits() -> _Found:
@@ -523,7 +538,7 @@ def _find(
     "Take the reader that fits what was given."
     if isinstance(source, tuple | list) and len(source) == 2:
         pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in source)
-        return _together(*source, []) if pairs else _together(tuple(source), None, [])
+        return _together(source[0], source[1], []) if pairs else _together(tuple(source), None, [])
     if not isinstance(source, str | os.PathLike) or not str(source):
         raise LSDError(
             f"a dataset is a name, a folder, a file or (images, labels); got {str(source)[:60]!r}"
@@ -532,7 +547,12 @@ def _find(
         return _read_idx_files(fetch_dataset(str(source), progress), KNOWN[str(source)].classes)
     if source in _MADE:
         return _MADE[str(source)]()
-    for path in (Path(source).expanduser(), data_dir() / source):
+    try:
+        both = (Path(source).expanduser(), data_dir() / source)
+        places = [place for place in both if place.exists()]
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        raise LSDError(f"{str(source)[:200]!r} is no dataset ({one_line(error)}).") from None
+    for path in places:
         if path.suffix == ".npz" and path.is_file():
             return _read_npz(path)
         if files := _idx_folder(path):
@@ -711,15 +731,6 @@ class _Batches:
             yield tuple(t[order[t.device][here]] if order else t[here] for t in self.tensors)
 
 # %% ../nbs/01_data.ipynb #fe800aba
-def _whole(
-    **numbers: object,  # name → what should be a whole number
-) -> None:
-    "Refuse what is not a whole number."
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise LSDError(f"batches: {name} {value!r}; expected a whole number.")
-
-
 def batches(
     *tensors: Tensor,  # one or more tensors of equal length N, on any device
     batch_size: int,  # examples per global batch, ≥ 1
@@ -732,8 +743,13 @@ def batches(
 ) -> _Batches:  # iterable with a length; gives tuples of tensors (B / world, …)
     "Batches of tensors that stay on their device, in an order fixed by `seed` and `epoch` alone."
     drop_last = seed is not None if drop_last is None else drop_last
-    lengths, (rank, world) = {len(t) for t in tensors}, shard
-    _whole(batch_size=batch_size, epoch=epoch, start=start, rank=rank, world=world, seed=seed or 0)
+    try:
+        lengths, (rank, world) = {len(t) for t in tensors}, shard
+    except (TypeError, ValueError):
+        raise LSDError("batches: expected tensors, and shard as (rank, world).") from None
+    for value in (batch_size, epoch, start, rank, world, seed or 0):
+        if not _whole(value, -(2**63), 2**63 - 1):
+            raise LSDError(f"batches: got {value!r}; expected a whole number.")
     if len(lengths) != 1:
         raise LSDError(
             f"batches: got tensors of lengths {sorted(lengths)}; "
@@ -756,4 +772,4 @@ def batches(
             f"batches: start {start}, epoch {epoch}, seed {seed}; "
             f"expected start in 0 … {total}, others ≥ 0."
         )
-    return _Batches(tensors, batch_size, seed, epoch, start, tuple(shard), total)
+    return _Batches(tensors, batch_size, seed, epoch, start, (rank, world), total)

@@ -255,7 +255,8 @@ def check_dataset(
     "Which of a dataset's four files are here and whole, without fetching anything."
     folder, known = raw_folder(name), KNOWN[name]
     sums = known_sums(name, folder)
-    good, wrong = {}, {}
+    good: dict[str, Path] = {}
+    wrong: dict[str, str] = {}
     for file, packed in zip(IDX_FILES, known.packed, strict=True):
         for place in (folder, *map(Path, known.system)):
             path, problem = find_file(place, file, sums.get(file), packed)
@@ -363,11 +364,12 @@ def _install(
     sums = dict(zip(IDX_FILES, KNOWN[name].sums, strict=True)) if KNOWN[name].sums else {}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as temp:
         found = source(name, Path(temp), progress)
-        paths = {
-            file: find_file(found, file, sums.get(file), packed)[0]
-            for file, packed in zip(IDX_FILES, KNOWN[name].packed, strict=True)
-        }
-        if wrong := [file for file, path in paths.items() if path is None]:
+        paths = {}
+        for file, packed in zip(IDX_FILES, KNOWN[name].packed, strict=True):
+            path, _ = find_file(found, file, sums.get(file), packed)
+            if path is not None:
+                paths[file] = path
+        if wrong := [file for file in IDX_FILES if file not in paths]:
             raise LSDError(f"wrong MD5 sum of {', '.join(wrong)}")
         for file, path in paths.items():
             if path.suffix == ".gz":

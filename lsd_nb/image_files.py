@@ -9,7 +9,7 @@ __all__ = ['from_bytes', 'to_bytes', 'check_images', 'open_picture', 'read_image
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,26 +18,6 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .core import LSDError, atomic_write
-
-# %% ../nbs/96_image_files.ipynb #4a3dee90
-def from_bytes(
-    values: Tensor | np.ndarray,  # any shape, uint8 in 0 … 255
-) -> Tensor:  # the same shape, float32 in [-1, 1]
-    "Bytes as grey or colour values; 0 becomes -1 and 255 becomes 1."
-    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    if tensor.dtype != torch.uint8:
-        raise LSDError(f"from_bytes: got {str(tensor.dtype)[6:]}; expected uint8 in 0 … 255.")
-    return tensor.float().div_(127.5).sub_(1)
-
-
-def to_bytes(
-    images: Tensor,  # any shape, finite, in [-1, 1]; values outside are clipped
-) -> Tensor:  # the same shape, uint8 in 0 … 255, on the CPU
-    "Grey or colour values as bytes, rounded to the nearest."
-    values = torch.as_tensor(images).detach().float().cpu()
-    if not torch.isfinite(values).all():
-        raise LSDError("images contain NaN or infinite values; expected numbers in [-1, 1].")
-    return values.clamp(-1, 1).add(1).mul(127.5).round().byte()
 
 # %% ../nbs/96_image_files.ipynb #3de70512
 def _as_tensor(
@@ -56,6 +36,26 @@ def _as_tensor(
         )
     return tensor
 
+# %% ../nbs/96_image_files.ipynb #4a3dee90
+def from_bytes(
+    values: Tensor | np.ndarray,  # any shape, uint8 in 0 … 255
+) -> Tensor:  # the same shape, float32 in [-1, 1]
+    "Bytes as grey or colour values; 0 becomes -1 and 255 becomes 1."
+    array = values if isinstance(values, Tensor) else np.array(values)
+    if array.dtype not in (torch.uint8, np.uint8):
+        raise LSDError(f"from_bytes: got {array.dtype}; expected uint8 in 0 … 255.")
+    return torch.as_tensor(array).float().div_(127.5).sub_(1)
+
+
+def to_bytes(
+    images: Tensor,  # any shape, finite, in [-1, 1]; values outside are clipped
+) -> Tensor:  # the same shape, uint8 in 0 … 255, on the CPU
+    "Grey or colour values as bytes, rounded to the nearest."
+    values = _as_tensor(images).detach().float().cpu()
+    if not torch.isfinite(values).all():
+        raise LSDError("images contain NaN or infinite values; expected numbers in [-1, 1].")
+    return values.clamp(-1, 1).add(1).mul(127.5).round().byte()
+
 # %% ../nbs/96_image_files.ipynb #59491e62
 def check_images(
     images: Tensor,  # (N, C, H, W), for C = 1 also (N, H, W) or (H, W); floats in [-1, 1]
@@ -66,7 +66,7 @@ def check_images(
 ) -> Tensor:  # (N, C, H, W), float32
     "Check shape, type and range of images before they meet a network."
     images = _as_tensor(images)
-    h, w = (size, size) if size is None or isinstance(size, int) else size
+    h, w = size if isinstance(size, tuple) else (size, size)
     shape, wanted = tuple(images.shape), f"(N, {channels or 'C'}, {h or 'H'}, {w or 'W'})"
     if channels in (1, None) and images.ndim in (2, 3):
         images = images.reshape(-1, 1, *shape[-2:])
@@ -131,27 +131,40 @@ def _opaque(
     return picture.convert("L" if picture.mode in ("L", "LA", "1") else "RGB")
 
 # %% ../nbs/96_image_files.ipynb #39f8c0aa
+def _eight_bit(
+    picture: Image.Image,  # just opened, not unpacked yet
+    notes: list[str],  # conversions are appended to it
+) -> Image.Image:  # upright, mode "L" or "RGB"
+    "The first picture of a file, if it is not too large."
+    if (side := max(picture.size)) ** 2 > _PIXELS:
+        raise LSDError(
+            f"{picture.width}×{picture.height} pixels, {side**2:,} when padded to a square; "
+            f"at most {_PIXELS:,} are read"
+        )
+    if getattr(picture, "is_animated", False):
+        notes.append("first of several pictures")
+        picture.seek(0)
+    upright = ImageOps.exif_transpose(picture)
+    deep = upright.mode.startswith(("I", "F"))
+    return _deep(upright, notes) if deep else _opaque(upright, notes)
+
+# %% ../nbs/96_image_files.ipynb #de1b355d
 def open_picture(
     path: str | Path,  # a PNG, JPEG, GIF, BMP, TIFF, WebP or PPM file
     notes: list[str],  # conversions are appended to it, one short text each
 ) -> Image.Image:  # upright, mode "L" (grey) or "RGB", one byte per value
     "A picture as bytes per value, whatever its depth, colours or transparency."
-    if not Path(path).is_file():
-        raise LSDError(f"{path}: no such image file: check the name.")
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as picture:
+        there = Path(path).is_file()
+    except (OSError, TypeError, ValueError):
+        there = False
+    if not there:
+        raise LSDError(f"{str(path)[:200]!r}: no such image file: check the name.")
+    try:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's on sizes (ours are stricter) and tags
-            if (side := max(picture.size)) ** 2 > _PIXELS:
-                raise LSDError(
-                    f"{picture.width}×{picture.height} pixels, {side**2:,} when padded to a "
-                    f"square; at most {_PIXELS:,} are read"
-                )
-            if getattr(picture, "is_animated", False):
-                notes.append("first of several pictures")
-                picture.seek(0)
-            upright = ImageOps.exif_transpose(picture)
-            deep = upright.mode.startswith(("I", "F"))
-            return _deep(upright, notes) if deep else _opaque(upright, notes)
+            with Image.open(path, formats=_FORMATS) as picture:
+                return _eight_bit(picture, notes)
     except (
         OSError,
         SyntaxError,
@@ -212,6 +225,17 @@ def _to_square(
     return np.asarray(picture)
 
 # %% ../nbs/96_image_files.ipynb #a5a9c9f7
+def _listed(
+    paths: object,  # one path or several
+) -> list:  # of paths
+    "A list of paths, whatever they were given as."
+    if isinstance(paths, str | Path):
+        return [paths]
+    if not isinstance(paths, Iterable):
+        raise LSDError(f"expected a path or a list of paths, got {str(paths)[:60]!r}.")
+    return list(paths)
+
+
 def read_images(
     paths: str | Path | Sequence[str | Path],  # one picture or several, of any size and kind
     size: int = 28,  # pixels per side of the result, ≥ 1
@@ -219,12 +243,14 @@ def read_images(
     # images (N, channels, size, size) in [-1, 1]; notes, one str per converted file
 ) -> tuple[Tensor, list[str]]:
     "Read pictures and turn them into what a network expects."
-    if channels not in (1, 3) or not isinstance(size, int) or not 1 <= size <= 2048:
+    if channels not in (1, 3) or size not in range(1, 2049):
         raise LSDError(
             f"read_images: size {size!r}, channels {channels!r}; expected 1 … 2048 and 1 or 3."
         )
-    images, notes = [], []
-    for path in [paths] if isinstance(paths, str | Path) else paths:
+    images: list[np.ndarray] = []
+    notes: list[str] = []
+    size = int(size)
+    for path in _listed(paths):
         done: list[str] = []
         images.append(_to_square(_to_mode(open_picture(path, done), channels, done), size, done))
         if done:
@@ -240,7 +266,7 @@ def write_images(
     paths: str | Path | Sequence[str | Path],  # N names that end in .png; one path or several
 ) -> list[Path]:  # the N paths written
     "Write each image as an 8-bit PNG file, grey or coloured; missing folders are made."
-    files = [Path(p) for p in ([paths] if isinstance(paths, str | Path) else paths)]
+    images, files = _as_tensor(images), [Path(p) for p in _listed(paths)]
     if images.ndim != 4 or images.shape[1] not in (1, 3) or len(images) != len(files):
         raise LSDError(
             f"write_images: images of shape {tuple(images.shape)} for {len(files)} files; "

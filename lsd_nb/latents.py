@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +40,8 @@ from lsd_nb.core import (
     save_tensors,
 )
 from .data import load_dataset
-from .encoder import EncoderConfig, sample_latents
+from .encoder import EncoderConfig
+from .models import modules_in, sample_latents
 from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
 
 # %% ../nbs/05_labelled_latents.ipynb #74ddabdd
@@ -589,15 +591,23 @@ def sample_labelled(
     return _do_all(jobs, "sampling latents", sizes[0] * per_set * n_sets, progress)
 
 # %% ../nbs/05_labelled_latents.ipynb #9c0fa78d
-def _image_batches(images, labels, order, batch_size, device):
+def _pick(images, i):
+    "Some images of a tensor, or of an array that may lie on disk and be read-only."
+    return images[i] if isinstance(images, Tensor) else torch.from_numpy(images[i.numpy()])
+
+
+def _image_batches(images, labels, order, batch_size, device, skip):
     "Pairs (images on the device, labels or None), in the given order or the iterable's own."
     if order is None:
         for batch in images:
             pair = tuple(batch) if isinstance(batch, (tuple, list)) else (batch, None)
+            skip -= len(pair[0])
+            if skip >= 0:  # looked at before a stop
+                continue
             yield torch.as_tensor(pair[0]).to(device), pair[1] if len(pair) > 1 else None
         return
     for i in order.split(batch_size):
-        x = images[i] if isinstance(images, Tensor) else torch.as_tensor(images[i.numpy()])
+        x = _pick(images, i)
         x = x.pin_memory() if device.type == "cuda" and not x.is_cuda else x
         yield x.to(device, non_blocking=True), None if labels is None else labels[i]
 
@@ -607,14 +617,14 @@ def _encode_part(
 ):
     "One part of step 4a: a range of images, from the beginning or from where it stopped."
     found, stream = _start(plan, place, sizes, state)
-    order = None
+    order, before = None, found.draws
     if hasattr(images, "shape"):
         mix = torch.Generator().manual_seed(plan.seed)
         ranges = torch.randperm(len(images), generator=mix).tensor_split(plan.parts)
-        order = ranges[place[1]][found.draws :]
+        order = ranges[place[1]][before:]
 
     def batches():
-        for x, y in _image_batches(images, labels, order, plan.batch_size, plan.device):
+        for x, y in _image_batches(images, labels, order, plan.batch_size, plan.device, before):
             with torch.inference_mode(), _lower_precision(plan.device, plan.precision):
                 mu, log_sigma = encoder(x)
             z = sample_latents(mu.float(), log_sigma.float(), stream)
@@ -661,7 +671,7 @@ def _encode_jobs(encoder, generator, classifier, images, labels, plan, classes=N
         if not len(images):
             raise LSDError("no images: give images of every label")
         plan = replace(plan, parts=min(plan.parts, len(images)))
-        trial = torch.as_tensor(images[:1]).to(plan.device)
+        trial = _pick(images, torch.zeros(1, dtype=torch.long))
     else:
         source = iter(images)
         first = next(source, None)
@@ -953,15 +963,25 @@ class MeansConfig(Config):
         return [*own, self.version, *self.encoder.canonical()[2:]]
 
 # %% ../nbs/05_labelled_latents.ipynb #f9cd33e4
+def _modules(net):
+    "The modules behind a callable, and behind the object whose method it is."
+    owner = net if isinstance(net, BuiltinFunctionType) else getattr(net, "__self__", net)
+    inside = [owner] if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}).values()
+    parts = [net, *inside]
+    lists = [f.modules for f in parts if isinstance(getattr(f, "modules", None), list)]
+    found = [m for f in parts if callable(f) for m in modules_in(f)]
+    found += itertools.chain.from_iterable(lists)
+    return [m for k, m in enumerate(found) if all(m is not other for other in found[:k])]
+
+
 def _network_digest(
-    *networks,  # modules or other callables
+    *networks,  # modules, methods or other callables
 ) -> str:  # twelve hexadecimal digits
-    "A digest of weights and buffers; of a callable that is no module, of its name."
+    "A digest of names, weights and buffers."
     h = hashlib.sha256()
     for net in networks:
-        name = getattr(net, "__qualname__", type(net).__qualname__)
-        h.update(f"{name};".encode())
-        for k, t in net.state_dict().items() if isinstance(net, nn.Module) else ():
+        h.update(f"{getattr(net, '__qualname__', type(net).__qualname__)};".encode())
+        for k, t in ((k, t) for m in _modules(net) for k, t in m.state_dict().items()):
             h.update(f"{k}:{t.dtype}:{tuple(t.shape)};".encode())
             h.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:12]
@@ -1011,7 +1031,8 @@ def collect_means(
     progress: bool = True,  # show a bar
     # (generator, classifier, encoder or None) instead of those of the configuration
     networks: tuple | None = None,
-    images: Tensor | np.ndarray | None = None,  # (N, …) in [-1, 1] instead of the training images
+    # (N, …) in [-1, 1], or an iterable of batches, instead of the training images
+    images: Tensor | np.ndarray | Iterable | None = None,
     latent_shape: int | tuple | None = None,  # M, instead of the configuration's
 ) -> list[Path]:  # files of finished parts, for `merge_statistics`
     "Steps 4 and 5 in parts that survive: any number of processes and shards, killed at any time."

@@ -6,8 +6,9 @@
 __all__ = ['add_gaussian', 'add_salt_and_pepper', 'occlude']
 
 # %% ../nbs/97_noise.ipynb #7829d6f5
-import math
+import sys
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,17 +16,26 @@ from .core import LSDError
 
 # %% ../nbs/97_noise.ipynb #69926dcd
 def _checked(
-    images: Tensor,  # what should be images
+    images: object,  # what should be images
     caller: str,  # name of the function that was called
 ) -> Tensor:  # the same
     "Refuse what has another shape or type than images."
     if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
         what = f"{tuple(images.shape)}, {images.dtype}" if isinstance(images, Tensor) else images
         raise LSDError(
-            f"{caller}: got {str(what)[:60]}; "
+            f"{caller}: got {' '.join(str(what).split())[:60]}; "
             "expected a floating-point tensor (N, C, H, W) in [-1, 1]."
         )
     return images
+
+
+def _within(
+    value: object,  # what should be a number
+    low: float,  # smallest value
+    high: float,  # largest value, finite
+) -> bool:  # False also for what is no real number
+    "Is this a number between two others?"
+    return isinstance(value, int | float | np.number) and bool(low <= value <= high)
 
 # %% ../nbs/97_noise.ipynb #fdd0efc2
 def add_gaussian(
@@ -36,7 +46,7 @@ def add_gaussian(
 ) -> Tensor:  # (N, C, H, W), in [-1, 1] if clipped
     "Gaussian noise on every value."
     _checked(images, "add_gaussian")
-    if not 0 <= sigma < math.inf:
+    if not _within(sigma, 0, sys.float_info.max):
         raise LSDError(f"add_gaussian: sigma {sigma}; expected a finite number ≥ 0.")
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
     noisy = images + 2 * sigma * noise
@@ -50,7 +60,7 @@ def add_salt_and_pepper(
 ) -> Tensor:  # (N, C, H, W) in [-1, 1]
     "Replace random pixels by white or black, half and half."
     n, _, h, w = _checked(images, "add_salt_and_pepper").shape
-    if not 0 <= amount <= 1:
+    if not _within(amount, 0, 1):
         raise LSDError(
             f"add_salt_and_pepper: amount {amount}; expected a share in [0, 1] (0.1 for 10 %)."
         )
@@ -65,7 +75,7 @@ def occlude(
 ) -> Tensor:  # (N, C, H, W) in [-1, 1]
     "Paint a black square over a random place of each image."
     n, _, h, w = _checked(images, "occlude").shape
-    if size != int(size) or not 0 <= size <= min(h, w):
+    if not _within(size, 0, min(h, w)) or size != int(size):
         raise LSDError(
             f"occlude: size {size}; expected 0 … {min(h, w)} pixels for images of {h}×{w}."
         )

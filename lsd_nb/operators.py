@@ -22,7 +22,7 @@ from .core import LSDError
 # %% ../nbs/07_operators.ipynb #fa121ca1
 def compose_terms(
     first: tuple[float, Tensor, Tensor],  # s, rows that are written and rows that are read (r, M)
-    then: tuple[float, Tensor, Tensor],  # the same of the map that acts afterwards
+    then: tuple[float, Tensor, Tensor],  # s, and rows (r', M), of the map that acts afterwards
 ) -> tuple[float, Tensor, Tensor]:  # s, and rows written and read, (r + r', M)
     "Composition of two maps $s + Σ_a |w_a⟩⟨r_a|$."
     (s, w, r), (t, v, q) = first, then
@@ -295,8 +295,8 @@ def amplitude_swap(
         )
     if minimum < 0:
         raise LSDError(f"the least amplitude is {minimum}: expected a number ≥ 0")
-    i = torch.as_tensor(i, device=u.device).expand(len(u))
-    own_rows, place = i.unique(return_inverse=True)
+    i = torch.as_tensor(i).expand(len(u))
+    own_rows, place = i.cpu().unique(return_inverse=True)
     rows = sorted({j, *own_rows.tolist()})
     write, read, middle = (x.to(u) for x in _rows(vectors, *rows))
     c = (u - middle) @ read.T / u.shape[1] ** 0.5

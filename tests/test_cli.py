@@ -407,7 +407,7 @@ def test_classify_agrees_with_the_library(files, lsd):
     )
     assert [r["label"] for r in results] == lsd.predict(images).tolist()
     c = lsd.transform(images)
-    for r, row in zip(results, c):
+    for r, row in zip(results, c, strict=True):
         assert len(r["amplitudes"]) == 4 and 0 < r["probability"] <= 1
         assert [abs(a["amplitude"]) for a in r["amplitudes"]] == pytest.approx(
             row.abs().sort(descending=True).values[:4].tolist()
@@ -518,7 +518,7 @@ def test_denoise_agrees_with_the_library(files, lsd):
     )
     assert [r["output"] for r in report["files"]] == [f"clean/{s}-denoised.png" for s in "abc"]
     write_images(lsd.denoise(read_images(files)[0], 3), ["x.png", "y.png", "z.png"])
-    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png")):
+    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png"), strict=True):
         assert Path(r["output"]).read_bytes() == Path(expected).read_bytes()
 
 
@@ -553,7 +553,7 @@ def test_noisy_takes_the_encoder_that_was_trained_on_noise(files):
         ),
         ["x.png", "y.png", "z.png"],
     )
-    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png")):
+    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png"), strict=True):
         a, b = (np.asarray(Image.open(p)).astype(int) for p in (r["output"], expected))
         assert abs(a - b).max() <= 1
 
@@ -579,7 +579,7 @@ def test_rotate_agrees_with_the_library(files, lsd, kind):
     )
     assert (report["path"], report["frames"]) == ([0, 3, 7], 5)
     frames = lsd.rotate(read_images(files)[0], [0, 3, 7], 2, kind)
-    for r, expected in zip(report["files"], frames):
+    for r, expected in zip(report["files"], frames, strict=True):
         strip = Image.open(r["output"])
         assert strip.size == (5 * 28, 28)
         write_images(expected, [f"frame{i}.png" for i in range(5)])

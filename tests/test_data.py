@@ -150,9 +150,10 @@ def test_pairs_stay_together_and_iteration_repeats():
         dict(batch_size=4, seed=-1),
         dict(batch_size=2.5),
         dict(batch_size=float("nan")),
-        dict(batch_size=True),
         dict(batch_size=None),
         dict(batch_size=4, seed="x"),
+        dict(batch_size=4, shard=3),
+        dict(batch_size=4, shard=("0", 1)),
         dict(batch_size=4, start=0.5),
     ],
 )
@@ -163,7 +164,7 @@ def test_bad_batches(kwargs):
 
 
 def test_bad_tensors_for_batches():
-    for tensors in ((), (torch.arange(3), torch.arange(4)), (torch.arange(0),)):
+    for tensors in ((), (torch.arange(3), torch.arange(4)), (torch.arange(0),), (None,), (3,)):
         with pytest.raises(LSDError, match="batches: "):
             batches(*tensors, batch_size=2)
 
@@ -306,7 +307,24 @@ def test_bad_arrays(images, labels, says):
     one_line(e)
 
 
-@pytest.mark.parametrize("bad", [None, 7, "", 2.5, [], (), [1, 2, 3], object(), {"a": 1}, b"x"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        7,
+        "",
+        2.5,
+        [],
+        (),
+        [1, 2, 3],
+        object(),
+        {"a": 1},
+        b"x",
+        "x" * 5000,
+        "a\0b",
+        "~nobody/x",
+    ],
+)
 def test_bad_sources(bad):
     with pytest.raises(LSDError) as e:
         load_dataset(bad)
@@ -405,7 +423,7 @@ def test_sprites_are_the_same_everywhere():
 
 
 @pytest.mark.parametrize(
-    "bad", [dict(n=0), dict(n=2.5), dict(n=None), dict(seed=-1), dict(n=10**9)]
+    "bad", [dict(n=0), dict(n=2.5), dict(n=None), dict(seed=-1), dict(seed=None), dict(n=10**9)]
 )
 def test_bad_sprites(bad):
     with pytest.raises(LSDError, match="expected") as e:
@@ -413,12 +431,10 @@ def test_bad_sprites(bad):
     one_line(e)
 
 
-def test_sprites_as_a_dataset(tmp_path, monkeypatch):
-    by_shape, by_hue = (load_dataset(n, progress=False) for n in ("sprites", "sprites_hue"))
-    assert torch.equal(by_shape.test.images, by_hue.test.images)
-    assert by_shape.classes != by_hue.classes and by_shape.fingerprint != by_hue.fingerprint
-    _, factors = sprites()
-    assert torch.equal(by_shape.test.labels, factors["shape"][-4000:])
+def test_sprites_as_a_dataset():
+    data, factors = load_dataset("sprites_hue", progress=False), sprites()[1]
+    assert data.classes[0] == "red" and data.train.images.shape[1:] == (3, 32, 32)
+    assert torch.equal(data.test.labels, factors["hue"][-4000:])
 
 
 def test_no_network_is_needed(monkeypatch, tmp_path):

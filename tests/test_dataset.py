@@ -1,4 +1,4 @@
-"""Another dataset is one line: chapters run on a folder of images after a change of the line `dataset = "mnist"` alone."""
+"""Another dataset is one line: chapters run on a folder after a change of `dataset = "mnist"`."""
 
 import json
 from importlib.resources import files
@@ -26,7 +26,7 @@ def write_idx(path, values):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "A dataset of its own: the first 6,000 training and 2,500 test images, stored as four IDX files."
+    "A dataset of its own: 6,000 training and 2,500 test images, stored as four IDX files."
     path, data = tmp_path_factory.mktemp("images"), load_dataset(progress=False)
     for name, part, n in (("train", data.train, 6000), ("t10k", data.test, 2500)):
         write_idx(path / f"{name}-images-idx3-ubyte", ((part.images[:n, 0] + 1) * 127.5).round())
@@ -40,7 +40,9 @@ def trained(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path / "cache"))
     bundled, mine = EncoderConfig.for_dataset("mnist"), EncoderConfig.for_dataset(str(folder))
     for old, new in zip(
-        (bundled.gan, bundled.classifier, bundled), (mine.gan, mine.classifier, mine)
+        (bundled.gan, bundled.classifier, bundled),
+        (mine.gan, mine.classifier, mine),
+        strict=True,
     ):
         assert old.key != new.key
         path = files("lsd_nb") / "pretrained" / f"{old.filename}.safetensors"

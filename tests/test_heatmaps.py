@@ -1,4 +1,4 @@
-"""Heatmaps: the images, what is measured on them, and what is said about latents when the answer is known."""
+"""Heatmaps: the images, what is measured on them, latents whose answers are known."""
 
 import json
 import math
@@ -22,12 +22,9 @@ from lsd_nb.studies.heatmaps import (
     heatmap,
     heatmap_dataset,
     measured_factors,
-    mmd_test,
     mutual_information_gap,
-    precision_recall,
-    train_heatmaps,
 )
-from lsd_nb.training import find_artifact, load_or_train
+from lsd_nb.training import find_artifact, load_or_train, train
 
 
 def covariance(rho, vx, vy):
@@ -118,34 +115,6 @@ def test_density_knows_empty_places():
     assert np.abs(scaled.log_density(z[:50] * [10, 1, 0.1]) - d.log_density(z[:50])).max() < 0.2
 
 
-def test_two_sample_test():
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((150, 4)), rng.standard_normal((150, 4))
-    assert mmd_test(a, b, 99)["p"] > 0.05 and mmd_test(a, b + 1, 99)["p"] == pytest.approx(0.01)
-    assert mmd_test(a, b * 2, 99)["p"] < 0.05  # same mean, other spread
-
-
-def test_mmd_is_that_of_the_formula():
-    rng = np.random.default_rng(1)
-    a, b = rng.standard_normal((12, 2)), rng.standard_normal((15, 2)) + 1
-    both = np.r_[a, b]
-    d2 = ((both[:, None] - both[None]) ** 2).sum(-1)
-    k = np.exp(-d2 / np.median(d2[np.triu_indices(27, 1)]))
-    within = lambda m: (m.sum() - np.trace(m)) / (len(m) * (len(m) - 1))
-    assert mmd_test(a, b, 1)["mmd2"] == pytest.approx(
-        within(k[:12, :12]) + within(k[12:, 12:]) - 2 * k[:12, 12:].mean()
-    )
-
-
-def test_precision_and_recall():
-    rng = np.random.default_rng(0)
-    near, far = rng.standard_normal((200, 2)), rng.standard_normal((200, 2)) + 30
-    assert precision_recall(near, far) == {"precision": 0.0, "recall": 0.0}
-    assert precision_recall(near, near) == {"precision": 1.0, "recall": 1.0}
-    narrow = precision_recall(np.r_[near, far], near[:100])
-    assert narrow["precision"] == 1.0 and 0.3 < narrow["recall"] < 0.6
-
-
 @pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
 def test_scores_of_latents_that_are_the_factors(data, order):
     f = data.factors[::4]
@@ -210,7 +179,7 @@ def test_training_stops_early_and_keeps_the_best(tmp_path):
     config = HeatmapAEConfig(
         epochs=8, batch_size=512, width=4, lr=5.0, patience=1, plateau=1
     )  # a step size that can't learn
-    train_heatmaps(config, "cpu", progress=False, folder=tmp_path)
+    train(config, "cpu", progress=False, folder=tmp_path)
     record = find_artifact(config)[1]
     losses = [h["valid"] for h in record["history"]]
     assert len(losses) < 8 and record["metrics"]["valid_loss"] == pytest.approx(
@@ -254,8 +223,6 @@ def test_bundled_networks(data):
         (lambda: mutual_information_gap(np.zeros((9, 2)), np.zeros((9, 2))), "N ≥ 10"),
         (lambda: dci_scores(np.zeros((20, 2)), np.full((20, 2), math.nan)), "NaN"),
         (lambda: dci_scores(np.full((20, 2), math.inf), np.zeros((20, 2))), "infinity"),
-        (lambda: mmd_test(np.zeros((20, 2)), np.zeros((20, 3))), "one shape"),
-        (lambda: precision_recall(np.zeros((20, 2)), np.zeros((20, 2)), 30), "neighbours"),
         (lambda: aligned_distance(torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8)), "same shape"),
         (
             lambda: mean_codes(HeatmapVAEConfig().network(), torch.full((1, 1, 36, 36), math.nan)),

@@ -329,3 +329,23 @@ def test_bad_arguments_for_reading(tmp_path, kwargs):
     with pytest.raises(LSDError, match="expected") as e:
         read_images(tmp_path / "x.png", **kwargs)
     one_line(e)
+
+
+@pytest.mark.parametrize("bad", [None, 7, [None], "a" * 5000, "a\0b", [3.5]])
+def test_bad_paths(bad):
+    with pytest.raises(LSDError) as e:
+        read_images(bad)
+    one_line(e)
+
+
+@pytest.mark.parametrize(
+    "bad", [None, "x", torch.zeros(1, 1, 4, 4) * 1j, torch.zeros(1, 1, 4, 4).int()]
+)
+def test_bad_images_to_write(tmp_path, bad):
+    for call in (lambda: write_images(bad, tmp_path / "a.png"), lambda: to_bytes(bad)):
+        with pytest.raises(LSDError) as e:
+            call()
+        one_line(e)
+    for values in (torch.zeros(3), np.zeros(3), ["x"], [None], None):
+        with pytest.raises(LSDError, match="expected uint8"):
+            from_bytes(values)

@@ -29,7 +29,7 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-BASIS = LatentBasis(method="lowdin").fit(
+BASIS = LatentBasis.as_published(n_sets=1, method="lowdin", complete=True).fit(
     torch.cat([noise(60, 6) * 0.1 + 4 * torch.eye(6)[k] for k in range(3)]),
     [k for k in range(3) for _ in range(60)],
 )
@@ -173,7 +173,7 @@ def toy():
     lsd = LatentSpectralDecomposition(
         lambda z: z.unflatten(1, (1, 2, 2)), lambda x: 30 * x.flatten(1)[:, :2], latent_shape=4
     )
-    lsd.basis = LatentBasis.from_means(torch.eye(4)[:2], [0, 1])
+    lsd.basis = LatentBasis.from_means(torch.eye(4)[:2], [0, 1], complete=True)
     return lsd
 
 

@@ -65,10 +65,11 @@ def test_picture_that_keeps_all_and_one_that_keeps_nothing():
         picture_scores(space, rng.standard_normal((120, 2)), labels),
     )
     assert (
-        kept == {"trustworthiness": 1.0, "knn": kept["knn_space"], "knn_space": kept["knn_space"]}
-        and kept["knn"] > 95
+        kept["trustworthiness"] == 1
+        and kept["knn"] == kept["knn_space"] > 95
+        and kept["distances"] == pytest.approx(1)
     )
-    assert lost["trustworthiness"] < 0.7 and lost["knn"] < 60
+    assert lost["trustworthiness"] < 0.7 and lost["knn"] < 60 and abs(lost["distances"]) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_picture_that_keeps_all_and_one_that_keeps_nothing():
         (lambda: principal_components(np.zeros((1, 3)), 1), "N ≥ 2"),
         (lambda: principal_components(np.full((5, 3), np.nan), 1), "NaN"),
         (lambda: linear_autoencoder(data(), 0), "1 ≤ k"),
-        (lambda: linear_autoencoder(data(), 2, steps=0), "at least one step"),
+        (lambda: linear_autoencoder(data(), 2, iterations=0), "1 or more"),
         (
             lambda: project_and_restore(np.zeros((2, 5)), *principal_components(data(), 2)[:2]),
             "5 features",

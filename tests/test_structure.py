@@ -189,7 +189,7 @@ def test_all_is_what_the_module_has(module):
 
 
 def test_package_exports_resolve():
-    init = ast.parse((LIB / "__init__.py").read_text(encoding="utf-8"))
+    init = ast.parse((LIB / "__init__.pyi").read_text(encoding="utf-8"))
     taken = {}
     for node in init.body:
         if not isinstance(node, ast.ImportFrom):
@@ -210,7 +210,13 @@ def test_package_exports_resolve():
 def test_version_is_that_of_settings():
     settings = configparser.ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini", encoding="utf-8")
-    assert lsd_nb.__version__ == settings["DEFAULT"]["version"]
+    version = settings["DEFAULT"]["version"]
+    assert lsd_nb.__version__ == version
+    for name, said in (
+        ("CITATION.cff", f"\nversion: {version}\n"),
+        ("CHANGELOG.md", f"## {version} "),
+    ):
+        assert said in (ROOT / name).read_text(encoding="utf-8"), f"{name} is of another version"
 
 
 # ---- classes
