@@ -496,6 +496,12 @@ class LatentSpectralDecomposition:
         frames = rotation_frames(self.models, self.basis, z, path, steps, kind, confidence)
         return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
+    def explore(self, images: Any = None) -> Any:
+        "Knobs for a notebook, see the chapter on exploring; images default to MNIST's test set."
+        from lsd_nb.explore import explore  # a later chapter: imported when asked for
+
+        return explore(self, images)
+
     def invert(
         self,
         images: Any,  # (N, …)
