@@ -188,6 +188,16 @@ def test_all_is_what_the_module_has(module):
     assert len(names) <= 20, f"{module} exports {len(names)} names: few, in the field's words"
 
 
+def test_each_thing_has_one_place():
+    "A name stands in one module; commands may be called as what they run."
+    homes = {}
+    for module in MODULES:
+        for name in exported(module) if module not in ("cli", "commands") else []:
+            homes.setdefault(name, []).append(module)
+    double = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert not double, double
+
+
 def test_package_exports_resolve():
     init = ast.parse((LIB / "__init__.pyi").read_text(encoding="utf-8"))
     taken = {}
