@@ -123,6 +123,8 @@ def lowdin(
     "Löwdin's (weighted) symmetric orthogonalisation: the polar factor of diag(w)·η̂, by one SVD."
     rows = _unit(means)
     w = torch.ones(len(rows)) if weights is None else torch.as_tensor(weights)
+    if w.shape != (len(rows),) or not ((w > 0) & w.isfinite()).all():
+        raise LSDError(f"weights must be {len(rows)} positive finite numbers, one per mean")
     w = (w.double() / w.max()).clamp(min=1e-150)
     order = w.argsort(descending=True, stable=True)  # the SVD is exact when large rows come first
     u, s, vh = torch.linalg.svd(rows[order] * w[order, None], full_matrices=False)
@@ -239,7 +241,8 @@ def _lowdin_family(
     first = sets == sets.min()
     if w == float("inf"):
         return _lowdin_setwise(means, first, weights, tol)
-    return lowdin(means, (weights / weights.max()) * torch.where(first, float(w), 1.0), tol)
+    heavy = weights.new_full((), float(w))
+    return lowdin(means, weights / weights.max() * torch.where(first, heavy, 1.0), tol)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #2dde0dc5
 def orthogonalise(
@@ -312,7 +315,7 @@ def synthesise(
     t = as_latents(c, len(vectors), "amplitudes")
     return _like(t @ torch.as_tensor(vectors).to(t.dtype).to(t.device), c)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #d7c2e38b
+# %% ../nbs/06_quasi_eigenvectors.ipynb #bf003e1b
 class Moments(NamedTuple):
     "What a basis needs to know of labelled latents; sums add, so collections merge by adding."
 
@@ -348,7 +351,7 @@ def label_moments(
     second = torch.stack([x.T @ (x * v) if full else (x * x * v).sum(0) for x, v in parts])
     return Moments(counts.view(n, l), sums.view(n, l, -1), second, origin)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #e88d874c
+# %% ../nbs/06_quasi_eigenvectors.ipynb #92fcc5c0
 def covariances(
     moments: Moments,  # of latents of one or more sets
 ) -> tuple[Tensor, Tensor]:  # each (M, M), or (M,) where only squares are known; float64
@@ -362,15 +365,15 @@ def covariances(
         return within.clamp(min=0), total.clamp(min=0)
     return second - sums.T @ mean / n, second - torch.outer(overall, overall)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #4ef42133
+# %% ../nbs/06_quasi_eigenvectors.ipynb #33f96c9d
 def shrunk(
     covariance: Tensor,  # (M, M) or its diagonal (M,), positive semidefinite
     n: float,  # how many latents it was estimated from, > 0
-    shrinkage: float | str = "auto",  # in [0, 1], or "auto": OAS, at most M/n
+    shrinkage: float | str = "auto",  # in [0, 1], or "auto": OAS, at most (M/n)²
 ) -> tuple[Tensor, float]:  # covariance of the same shape, and the shrinkage that was used
     "Shrink correlations towards zero, $W ↦ D^{½}((1-s)R + s I)D^{½}$: units do not matter."
     variance = covariance if covariance.ndim == 1 else covariance.diagonal()
-    some = variance > 1e-14 * variance.max()
+    some = variance > 1e-28 * variance.max()
     d = torch.where(some, variance, variance[some].mean() if some.any() else 1.0)
     if covariance.ndim == 1:
         return d, 0.0
@@ -380,11 +383,11 @@ def shrunk(
     if shrinkage == "auto":
         alpha, p = float(r.square().mean()), len(r)
         spread = (n + 1) * (alpha - 1 / p)
-        shrinkage = min(1.0 if spread <= 0 else (alpha + 1) / spread, len(r) / n, 1.0)
+        shrinkage = min(1.0 if spread <= 0 else (alpha + 1) / spread, (len(r) / n) ** 2, 1.0)
     r = (1 - shrinkage) * r + shrinkage * torch.eye(len(r), dtype=r.dtype)
     return r * torch.outer(d, d).sqrt(), float(shrinkage)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #eb8e5f6b
+# %% ../nbs/06_quasi_eigenvectors.ipynb #385b99a8
 def whitening(
     metric: Tensor | None,  # (M, M) symmetric positive definite, its diagonal (M,), or None: I
 ) -> tuple[Tensor | None, Tensor | None]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape
@@ -411,7 +414,7 @@ def _times(
         return rows
     return rows * matrix if matrix.ndim == 1 else rows @ matrix
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #b8a0c7b9
+# %% ../nbs/06_quasi_eigenvectors.ipynb #001df3e8
 def lift(
     rows: Tensor,  # (K, M) means minus their centre; those of set 1 sum to zero
     first: Tensor,  # (K,) boolean: which rows belong to set 1
@@ -435,7 +438,7 @@ def lift(
     up = size * rest / rest.norm()
     return rows + up, up
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #6094cc07
+# %% ../nbs/06_quasi_eigenvectors.ipynb #1ae0b035
 def labelled_vectors(
     means: Tensor,  # (K, M) label means, as they are
     sets: Tensor,  # (K,) set of each, integers ≥ 1; the smallest is the one that is read
@@ -476,7 +479,7 @@ def labelled_vectors(
     dual = xi if white is None else _times(xi, white.T if white.ndim == 2 else white)
     return _times(xi, colour), dual, point
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #1f842674
+# %% ../nbs/06_quasi_eigenvectors.ipynb #98eda425
 def complement_of(
     vectors: Tensor,  # (K, M)
     duals: Tensor,  # (K, M), their duals
@@ -497,7 +500,7 @@ def complement_of(
     )
     return more, more - more @ vectors.T @ duals / m
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #4baf5f53
+# %% ../nbs/06_quasi_eigenvectors.ipynb #d8f8a33b
 def _codes_of(
     y,  # labels (N,): array, tensor, list, pandas column, categorical
     classes: np.ndarray | None = None,  # labels there are (l,); those of `y`, sorted, if not given
@@ -550,7 +553,7 @@ def _deal(
         sets[mine] = 1 + np.arange(len(mine)) % n_sets
     return sets
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #33556543
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b230fc0e
 def readers(
     reading: str,  # "signed", "absolute" or "nearest"
     duals: Tensor,  # (L, M) of the vectors that are read
@@ -577,7 +580,7 @@ def _class_scores(
     empty = low.expand(-1, classes)
     return empty.scatter_reduce(1, codes.to(c.device).expand_as(c), c, "amax")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #06a32691
+# %% ../nbs/06_quasi_eigenvectors.ipynb #f22a36cc
 def _halves(
     codes: Tensor,  # number of each label (N,)
     sets: Tensor,  # set of each latent (N,)
@@ -590,7 +593,7 @@ def _halves(
     rank[order] = torch.arange(len(cell)) - (count.cumsum(0) - count)[cell[order]]
     return rank % 2 == 1
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #75b1be21
+# %% ../nbs/06_quasi_eigenvectors.ipynb #262d2fef
 def leace(
     moments: Moments,  # of the latents
     erased: Tensor,  # (l, C): which labels (rows) each erased indicator (column) counts as 1
@@ -606,7 +609,7 @@ def leace(
     dual = _times(kept, white.T if white.ndim == 2 else white)
     return dual.T, _times(kept, colour), mean + moments.origin
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #1b00f1b8
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b720ddfb
 def reading_scores(
     Z,  # latents (N, M) to learn from; tensor or array
     y,  # their labels (N,)
@@ -637,7 +640,7 @@ def reading_scores(
         found[name] = 100 * float((peer.fit(z, code).predict(t) == truth).mean())
     return found
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #b5a3f46a
+# %% ../nbs/06_quasi_eigenvectors.ipynb #f991daf8
 _PUBLISHED = {
     "method": "gram_schmidt",
     "set_weight": 1.0,
@@ -676,7 +679,7 @@ def _check_parameters(
     if basis.method != "lowdin" and basis.set_weight not in (1, float("inf")):
         raise LSDError(f"set_weight is for method='lowdin', not {basis.method!r}: leave it at 1")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #e7c5d3d6
+# %% ../nbs/06_quasi_eigenvectors.ipynb #5f97920d
 def _as_error(f, *args, **kwargs):
     "Call a check of scikit-learn; `LSDError` in one line."
     try:
@@ -703,7 +706,7 @@ def _dealt_on(codes: np.ndarray, have: np.ndarray, n_sets: int) -> np.ndarray:
         sets[mine] = 1 + (int(have[k]) + np.arange(len(mine))) % n_sets
     return sets
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #43f6befc
+# %% ../nbs/06_quasi_eigenvectors.ipynb #7d739ae0
 def _first(codes: Tensor, sets: Tensor) -> Tensor:
     "Indices of each label's vector of its lowest set."
     order = sets.argsort(stable=True)
@@ -752,7 +755,7 @@ def _metric(basis: "LatentBasis", moments: Moments | None, sets: Tensor):
     part = _of_sets(moments, sets)
     return shrunk(covariances(part)[0], float(part.counts.sum()), basis.shrinkage)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #3e302008
+# %% ../nbs/06_quasi_eigenvectors.ipynb #0716ac23
 def _condition(rows: Tensor) -> float:
     "Ratio of the largest and the smallest singular value of rows (K, M) at norm 1."
     s = torch.linalg.svdvals(_unit(rows))
@@ -778,7 +781,7 @@ def _as_table(basis: "LatentBasis", c, Z):
         return package.DataFrame(c, columns=names, index=getattr(Z, "index", None))
     return package.DataFrame(c, schema=names, orient="row")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #c823bf39
+# %% ../nbs/06_quasi_eigenvectors.ipynb #3df69ca5
 def _latents(
     basis: "LatentBasis",  # fitted
     Z,  # latents (N, M), tensor or array
@@ -811,7 +814,7 @@ def _validated(
     except ValueError as e:
         raise LSDError(" ".join(str(e).split())) from e
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #1c9f2d04
+# %% ../nbs/06_quasi_eigenvectors.ipynb #55e473c5
 def _chosen(
     labels: list | None,  # the labels to use; all if not given
     classes: np.ndarray,  # the labels there are (l,)
@@ -867,7 +870,7 @@ def _labelled(
     z, codes, w = found
     return z, codes, torch.as_tensor(sets).long(), w, classes
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #609f0178
+# %% ../nbs/06_quasi_eigenvectors.ipynb #ead3453f
 def _means_of(means, labels, sets=None) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
     "Means (K, M), numbers of their labels (K,), sets (K,), and labels (l,), checked."
     t, (classes, codes) = as_latents(means, what="means").detach().cpu(), _codes_of(labels)
@@ -898,7 +901,7 @@ def _classes_of(stats) -> np.ndarray:
     l = torch.as_tensor(stats.counts).shape[1]
     return np.asarray(names if names is not None else np.asarray(stats.labels)[:l])
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #98b7bbc0
+# %% ../nbs/06_quasi_eigenvectors.ipynb #44a99f97
 def _store(
     basis: "LatentBasis",  # gets its fitted attributes
     t: dict[str, Tensor],  # vectors, duals, means, center, rows, offsets, codes, sets, read
@@ -926,7 +929,7 @@ def _tensors(basis: "LatentBasis") -> dict[str, Tensor]:
     rest = {n: getattr(basis, f"_{n}") for n in ("codes", "rows", "offsets", "read")}
     return {**found, **rest}
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #ca87f0c4
+# %% ../nbs/06_quasi_eigenvectors.ipynb #221d07b7
 def _build(
     basis: "LatentBasis",  # with its parameters
     means: Tensor,  # label means (K, M)
@@ -973,7 +976,7 @@ def _complete(basis: "LatentBasis") -> "LatentBasis":
     basis.held_out_, basis.shrinkage_ = held, shrinkage
     return basis
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #b90704a4
+# %% ../nbs/06_quasi_eigenvectors.ipynb #00020906
 def _nearest_right(
     learned: Moments,  # of the latents to learn from
     z: Tensor,  # other latents (N, M)
@@ -1013,7 +1016,7 @@ def _held_out(
         found["lda"] += share * _nearest_right(part, x, c, basis.shrinkage)
     return found
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #92399085
+# %% ../nbs/06_quasi_eigenvectors.ipynb #95efeddf
 def _fit(basis: "LatentBasis", given, y, sets, weight) -> "LatentBasis":
     "Moments of both halves of the latents; the basis from their sum; each half read by the other."
     z, codes, sets, w, classes = _labelled(basis, given, y, sets, weight)
@@ -1047,7 +1050,7 @@ def _go_on(basis: "LatentBasis", given, y, classes, sets, weight) -> "LatentBasi
     new = label_moments(z, codes, sets, shape, w, origin)
     return _build_from(basis, new if old is None else old.plus(new), known, given)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #2a152499
+# %% ../nbs/06_quasi_eigenvectors.ipynb #89285363
 def _scores(
     basis: "LatentBasis",  # fitted
     Z,  # latents (N, M)
@@ -1090,7 +1093,7 @@ def _row_of(basis: "LatentBasis", label) -> int:
         raise LSDError(f"there is no label {label!r}: expected one of {basis.classes_.tolist()}")
     return int(found[0])
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #b31c2d35
+# %% ../nbs/06_quasi_eigenvectors.ipynb #fa29f445
 def _latents_of(basis: "LatentBasis", c: Tensor, Z=None) -> Tensor:
     "Latents (N, M) of amplitudes (N, K); what the vectors do not span comes from `Z` (N, M)."
     if Z is None:
@@ -1125,7 +1128,7 @@ def _vector_names(labels, sets: np.ndarray) -> np.ndarray:
     rest = [f"complement {k}" for k in range(len(sets))]
     return np.where(sets > 0, np.array(names, object), rest).astype(object)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #d3cddf05
+# %% ../nbs/06_quasi_eigenvectors.ipynb #0dcc02c1
 def _save(
     basis: "LatentBasis",  # fitted
     path,  # the file to write
@@ -1151,7 +1154,7 @@ def _save(
     }
     return save_tensors(path, tensors, meta)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #c674d9f8
+# %% ../nbs/06_quasi_eigenvectors.ipynb #40dba6d1
 _SHAPES = {
     "vectors": "km",
     "duals": "km",
@@ -1244,7 +1247,7 @@ def _loaded(basis: "LatentBasis", t: dict[str, Tensor], meta: dict) -> "LatentBa
     basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
     return basis
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #304c93fe
+# %% ../nbs/06_quasi_eigenvectors.ipynb #5a84a410
 def _words(
     basis: "LatentBasis",  # fitted
     scores: dict | None = None,  # of `reading_scores`
@@ -1273,7 +1276,7 @@ def _words(
     lines.append(f"Condition number of the means: {basis.condition_:.1e}.")
     return "\n".join(lines)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #347aa7de
+# %% ../nbs/06_quasi_eigenvectors.ipynb #e934c928
 class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """A labelled basis of a latent space: transformer, classifier and file in one.
 
@@ -1302,7 +1305,7 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
         set_weight=float("inf"),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
         center=True,  # take means from the centre of set 1's label means; or from the origin
         metric="within",  # "within": covariance within labels, shrunk; or "identity"
-        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": OAS, at most M/n
+        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
         reading="signed",  # largest amplitude "signed" or "absolute"; "nearest": nearest label mean
         read_sets="first",  # each label's "first" set is read, or "all" compete
         n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
