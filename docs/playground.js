@@ -49,24 +49,68 @@ document.addEventListener('DOMContentLoaded', () => {
   const norm = (a) => Math.sqrt(dot(a, a));
   const largest = (a) => a.reduce((best, v, i) => (Math.abs(v) > Math.abs(a[best]) ? i : best), 0);
 
-  /* lsd_nb.explore.knobs: set one amplitude, keep the k largest, turn from one vector to another */
-  function knobs(c, { keep, start, goal, angle, rest = 0.5, change }) {
-    c = c.slice();
+  /* lsd_nb.explore.knobs: set one amplitude, keep the k largest */
+  function knobs(c, { keep, change }) {
+    c = Array.from(c);
     if (change) c[change[0]] = change[1];
     const order = c.map((v, i) => i).sort((i, j) => Math.abs(c[j]) - Math.abs(c[i]));
     for (const i of order.slice(keep)) c[i] = 0;
-    if (start === goal || !angle) return c;
-    const a = c[start],
-      b = c[goal],
-      s = Math.sin(angle),
-      k = Math.cos(angle),
-      length = norm(c),
-      way = a < 0 ? -1 : 1;
-    c = c.map((v) => v * (1 - (1 - rest) * s));
-    c[start] = a * k - way * b * s;
-    c[goal] = way * a * s + b * k;
-    const scale = ((1 - s) * length + s) / Math.max(norm(c), 1e-12);
-    return c.map((v) => v * scale);
+    return c;
+  }
+
+  /* a basis as lsd_nb.export writes it: c = analysis · (z - center), z = center + c · vectors */
+  const amplitudes = ({ analysis, center }, z) => {
+    const away = Array.from(z, (v, i) => v - center[i]);
+    return analysis.map((row) => dot(row, away));
+  };
+  const synthesise = ({ vectors, center }, c) => {
+    const z = center.slice();
+    c.forEach((v, k) => {
+      if (v) for (let i = 0; i < z.length; i++) z[i] += v * vectors[k][i];
+    });
+    return z;
+  };
+
+  /* latents of N(0, 1) have length √M */
+  const onShell = (z) => {
+    const s = Math.sqrt(z.length) / norm(z);
+    return z.map((v) => v * s);
+  };
+
+  /* lsd_nb.operators.slerp */
+  function slerp(a, b, t) {
+    const p = norm(a),
+      q = norm(b),
+      x = a.map((v) => v / p),
+      y = b.map((v) => v / q);
+    const apart = norm(x.map((v, i) => v - y[i])),
+      along = norm(x.map((v, i) => v + y[i]));
+    const angle = 2 * Math.atan2(apart, along);
+    const [u, w] = [1 - t, t].map((s) =>
+      angle > 1e-4 ? Math.sin(s * angle) / Math.sin(angle) : s,
+    );
+    return x.map((v, i) => (u * v + w * y[i]) * ((1 - t) * p + t * q));
+  }
+
+  /* lsd_nb.decomposition.relabelled, the edit behind `rotate`: exchange the leading amplitude for
+     the label's, and raise that until the classifier sees it */
+  const LEVELS = [0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5];
+  async function relabelled(table, firsts, z, goal, sees) {
+    const u = onShell(z),
+      c = amplitudes(table, u);
+    const own = firsts.reduce((best, k) => (Math.abs(c[k]) > Math.abs(c[best]) ? k : best));
+    if (own === goal) return u;
+    let found = u;
+    for (const level of LEVELS) {
+      const least = Math.max(0.8 * Math.abs(c[own]), level),
+        change = new Float64Array(c.length);
+      change[own] = c[goal] - c[own];
+      change[goal] += least - c[goal];
+      const step = synthesise({ ...table, center: u }, change);
+      found = onShell(step);
+      if (await sees(found)) break;
+    }
+    return found;
   }
 
   /* MNIST's way with a drawing: its box scaled to 20 pixels, its mass in the middle */
@@ -195,12 +239,22 @@ document.addEventListener('DOMContentLoaded', () => {
   function start({ table, examples, encode, decode, classify }) {
     home.innerHTML = PAGE;
     const at = (id) => document.getElementById(`pg-${id}`);
-    const { vectors, labels, sets, latent_dim: m } = table,
+    const { labels, sets, latent_dim: m } = table,
+      K = labels.length,
       classes = [...new Set(labels.filter((l) => l !== null))].sort((a, b) => a - b);
     const colour = (k) =>
       labels[k] === null ? '#999999' : COLOURS[classes.indexOf(labels[k]) % 10];
     const first = (label) => labels.findIndex((l, k) => l === label && sets[k] === 1);
+    const firsts = classes.map(first),
+      probabilities = (logits) => {
+        const top = Math.max(...logits),
+          e = logits.map((v) => Math.exp(v - top)),
+          sum = e.reduce((a, b) => a + b);
+        return e.map((v) => v / sum);
+      };
     let c = null,
+      code = null,
+      remembered = {},
       label = null,
       chosen = 0,
       touched = false,
@@ -208,7 +262,7 @@ document.addEventListener('DOMContentLoaded', () => {
       again = false;
 
     const fresh = () => {
-      at('keep').max = at('keep').value = m;
+      at('keep').max = at('keep').value = K;
       at('angle').value = 0;
       touched = false;
       if (c) choose(largest(c));
@@ -224,7 +278,7 @@ document.addEventListener('DOMContentLoaded', () => {
       const all = [...before, ...after],
         top = Math.max(0.1, ...all),
         low = Math.min(-0.03, ...all),
-        step = 600 / m;
+        step = 600 / K;
       const y = (v) => 4 + ((top - v) / (top - low)) * 150,
         zero = y(0);
       at('bars').innerHTML =
@@ -257,22 +311,32 @@ document.addEventListener('DOMContentLoaded', () => {
       }
       busy = true;
       const started = performance.now(),
-        goal = +at('goal').value;
-      const now = knobs(Array.from(c), {
-        keep: +at('keep').value,
-        start: first(label),
-        goal: first(goal),
-        angle: (at('angle').value * Math.PI) / 180,
-        change: touched ? [chosen, +at('amp').value] : null,
-      });
-      const z = new Float32Array(m);
-      now.forEach((v, k) => {
-        if (v) for (let i = 0; i < m; i++) z[i] += v * vectors[k][i];
-      });
-      const image = await decode(z),
-        logits = Array.from(await classify(image)),
-        read = logits.indexOf(Math.max(...logits));
-      const sure = 1 / logits.reduce((s, v) => s + Math.exp(v - logits[read]), 0);
+        goal = +at('goal').value,
+        keep = +at('keep').value;
+      const change = touched ? [chosen, +at('amp').value] : null,
+        kept = knobs(c, { keep, change });
+      let z = synthesise(table, kept);
+      if (keep === K) {
+        const had = synthesise(table, c);
+        z = z.map((v, i) => v + code[i] - had[i]);
+      }
+      if (+at('angle').value) {
+        const asked = JSON.stringify([goal, z]);
+        if (remembered.asked !== asked) {
+          const sees = async (u) => {
+            const p = probabilities(Array.from(await classify(await decode(u)))),
+              k = classes.indexOf(goal);
+            return p[k] === Math.max(...p) && p[k] >= 0.9;
+          };
+          remembered = { asked, z: await relabelled(table, firsts, z, first(goal), sees) };
+        }
+        z = slerp(z, remembered.z, at('angle').value / 90);
+      }
+      const now = amplitudes(table, z),
+        image = await decode(z);
+      const p = probabilities(Array.from(await classify(image))),
+        read = p.indexOf(Math.max(...p)),
+        sure = p[read];
       show(at('out'), image);
       bars(Array.from(c), now);
       at('read').textContent = `${classes[read]} (${Math.round(100 * sure)} %)`;
@@ -284,7 +348,7 @@ document.addEventListener('DOMContentLoaded', () => {
       Object.assign(home.dataset, {
         label,
         read: classes[read],
-        kept: now.filter((v) => v).length,
+        kept: now.filter((v) => Math.abs(v) > 1e-5).length,
         milliseconds: performance.now() - started,
         updates: +(home.dataset.updates ?? 0) + 1,
       });
@@ -297,13 +361,13 @@ document.addEventListener('DOMContentLoaded', () => {
 
     async function look(image) {
       show(at('in'), image);
-      const mean = await encode(image);
-      c = vectors.map((xi) => dot(xi, mean) / m);
+      code = Array.from(await encode(image));
+      c = amplitudes(table, code);
+      const size = (k) => (table.signed ? c[k] : Math.abs(c[k]));
       label =
         labels[
           c.reduce(
-            (best, v, k) =>
-              labels[k] !== null && (best < 0 || Math.abs(v) > Math.abs(c[best])) ? k : best,
+            (best, v, k) => (labels[k] !== null && (best < 0 || size(k) > size(best)) ? k : best),
             -1,
           )
         ];
@@ -392,7 +456,7 @@ document.addEventListener('DOMContentLoaded', () => {
       update();
     });
     wipe();
-    at('keep').max = at('keep').value = m;
+    at('keep').max = at('keep').value = K;
     return look(examples[7].map((v) => v / 127.5 - 1));
   }
 

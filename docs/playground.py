@@ -94,6 +94,7 @@ def stored():
 def export():
     "Networks, basis and ten test images, one per label."
     from lsd_nb import LatentSpectralDecomposition, export_onnx, load_dataset, load_pretrained
+    from lsd_nb.image_files import to_bytes
     from lsd_nb.latents import labelled_means
 
     nets = load_pretrained("mnist", device="cpu")
@@ -103,7 +104,7 @@ def export():
     export_onnx(lsd.fit_means(labelled_means(means_config(), "cpu")), FOLDER)
     images, labels = load_dataset("mnist").test
     first = [int((labels == k).nonzero()[0]) for k in range(10)]
-    grey = ((images[first] + 1) * 127.5).round().byte().flatten(1).tolist()
+    grey = to_bytes(images[first]).flatten(1).tolist()
     write("examples.json", json.dumps(grey, separators=(",", ":")))
 
 

@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'rotation_frames', 'codes_of', 'shortened', 'best_starts', 'invert_images', 'LatentSpectralDecomposition']
+           'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images',
+           'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -25,7 +27,7 @@ from .encoder import Encoder, EncoderConfig
 from .gan import Generator
 from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .models import LatentModel, sample_latents
-from .operators import rotation_path, slerp, truncate
+from .operators import rotation_path, slerp
 from .training import load_or_train
 
 # %% ../nbs/08_decomposition.ipynb #b5e5195f
@@ -140,9 +142,10 @@ def leading(
     basis: LatentBasis,  # fitted
     z: Tensor,  # latents (N, M)
 ) -> Tensor:  # row of `basis.vectors_` per latent (N,): the label that it has
-    "Which vector of set 1 has the largest |amplitude|."
+    "Which vector of set 1 has the largest amplitude, in the way the basis reads."
     rows = torch.as_tensor(np.flatnonzero(basis.first_set))
-    return rows[torch.as_tensor(basis.transform(z))[:, rows].abs().argmax(1)]
+    c = torch.as_tensor(basis.transform(z))[:, rows]
+    return rows[(c.abs() if basis.reading == "absolute" else c).argmax(1)]
 
 
 def exchange(
@@ -218,6 +221,25 @@ def rotation_frames(
         frames += [center + a for a in arc]
     return torch.stack(frames, 1)
 
+# %% ../nbs/08_decomposition.ipynb #00b66bdb
+def basis_of(
+    means: LabelledMeans,  # steps 4 and 5
+    names: Any = None,  # what labels 0 … l-1 stand for (l,); default: themselves
+    # None: recommended, `LatentBasis()`; "gram_schmidt" (the paper's), "modified_gram_schmidt",
+    # "qr" or "lowdin": plain, from the means alone
+    method: str | None = None,
+    set_weight: float = 1.0,  # for "lowdin": weight of set 1; 1 is symmetric, inf set-wise
+) -> LatentBasis:  # fitted
+    "The basis of labelled statistics, recommended or plain."
+    if method is None:
+        if names is not None:
+            means = dataclasses.replace(means, label_names=np.asarray(names).tolist())
+        return LatentBasis.from_statistics(means)
+    labels = np.asarray(means.labels)
+    labels = labels if names is None else np.asarray(names)[labels]
+    options = dict(method=method, set_weight=set_weight)
+    return LatentBasis.from_means(means.means, labels, means.sets, **options)
+
 # %% ../nbs/08_decomposition.ipynb #0b25fa88
 def codes_of(
     models: LatentModel,  # with an encoder
@@ -239,7 +261,11 @@ def shortened(
     rescale: bool = True,  # to the norm of the whole latent; False is the paper's way
 ) -> Tensor:  # latents (N, M)
     "Keep the k largest |amplitudes|."
-    kept = truncate(z, basis, k)
+    c = torch.as_tensor(basis.transform(z)).to(z)
+    if not 1 <= k <= c.shape[1]:
+        raise LSDError(f"k={k} amplitudes can't be kept: expected 1 to {c.shape[1]}")
+    largest = torch.zeros_like(c).scatter(1, c.abs().topk(k, dim=1).indices, 1.0)
+    kept = torch.as_tensor(basis.inverse_transform(c * largest)).to(z)
     if not rescale:
         return kept
     return kept * (z.norm(dim=1, keepdim=True) / kept.norm(dim=1, keepdim=True).clamp(min=1e-12))
@@ -306,11 +332,9 @@ class LatentSpectralDecomposition:
         classifier: Callable
         | None = None,  # images → logits (N, l); without it, `fit` needs labels
         encoder: Callable | None = None,  # images → (mean, log-deviation) or the latent alone
-        method: str = "gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-        # for "lowdin": weight of set 1; 1 is symmetric, float("inf") set-wise
-        set_weight: float = 1.0,
-        # M or the latent's shape; default: `generator.latent_dim`
-        latent_shape: int | tuple | None = None,
+        method: str | None = None,  # see `basis_of`; default: the recommended basis
+        set_weight: float = 1.0,  # for "lowdin": weight of set 1; 1 is symmetric, inf set-wise
+        latent_shape: int | tuple | None = None,  # default: `generator.latent_dim`
         n_sets: int | None = None,  # n; default: as many sets of l labels as fit into M dimensions
         per_set: int = 5000,  # V, latents per set and label
         prior: Callable | None = None,  # (n, torch.Generator) → latents; default N(0, I)
@@ -359,21 +383,19 @@ class LatentSpectralDecomposition:
         options = dict(per_set=self.per_set, seed=self.seed, progress=self.progress)
         return self.fit_means(labelled_sets(models, x, codes, self.n_sets, **options), names)
 
+    @classmethod
+    def as_published(cls, *networks: Any, **options: Any) -> Self:
+        "With the paper's basis: Gram–Schmidt from the origin, read by the largest |amplitude|."
+        return cls(*networks, **{"method": "gram_schmidt", **options})
+
     def fit_means(self, means: LabelledMeans, names: Any = None) -> Self:
         "Step 6 alone, from labelled means; `names` (l,) are what labels 0 … l-1 stand for."
-        labels = np.asarray(means.labels)
         self.means, self._names = means, names
-        self.basis = LatentBasis.from_means(
-            means.means,
-            labels if names is None else np.asarray(names)[labels],
-            means.sets,
-            method=self.method,
-            set_weight=self.set_weight,
-        )
+        self.basis = basis_of(means, names, self.method, self.set_weight)
         return self
 
-    def with_basis(self, method: str = "gram_schmidt", set_weight: float = 1.0) -> Self:
-        "A copy with the same means, orthogonalised in another way, see `orthogonalise`."
+    def with_basis(self, method: str | None = None, set_weight: float = 1.0) -> Self:
+        "A copy with the same means and another basis, see `basis_of`."
         if getattr(self, "means", None) is None:
             raise LSDError("there are no means to orthogonalise: call fit first")
         other = copy.copy(self)
@@ -473,6 +495,12 @@ class LatentSpectralDecomposition:
         z = self.encode(images, sample, latents=latents)
         frames = rotation_frames(self.models, self.basis, z, path, steps, kind, confidence)
         return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+
+    def explore(self, images: Any = None) -> Any:
+        "Knobs for a notebook, see the chapter on exploring; images default to MNIST's test set."
+        from lsd_nb.explore import explore  # a later chapter: imported when asked for
+
+        return explore(self, images)
 
     def invert(
         self,

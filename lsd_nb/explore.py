@@ -19,6 +19,7 @@ from torch import Tensor
 from .core import LSDError
 from .data import load_dataset
 from .decomposition import LatentSpectralDecomposition, rotation_frames
+from .image_files import from_bytes
 from .operators import slerp
 from .pictures import figure, png_bytes
 
@@ -79,7 +80,7 @@ def as_digit(
         corner.append(int(np.clip(round((side - 1) / 2 - middle), 0, side - n)))
     (top, left), (h, w) = corner, small.shape
     page[top : top + h, left : left + w] = small
-    return torch.tensor(page / 127.5 - 1, dtype=torch.float32).clamp(-1, 1)[None, None]
+    return from_bytes(page.round().clip(0, 255).astype(np.uint8))[None, None]
 
 # %% ../nbs/15_explore.ipynb #58781208
 _PAD = """

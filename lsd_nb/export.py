@@ -103,7 +103,7 @@ def basis_to_json(
     table = {
         "method": basis.method,
         "latent_dim": vectors.shape[1],
-        "signed": bool(getattr(basis, "signed", False)),
+        "signed": getattr(basis, "reading", "absolute") == "signed",
         "labels": named + blank,
         "sets": [max(int(s), 0) for s in sets] + [0 for _ in blank],
         "center": _short(center),

@@ -9,7 +9,7 @@ __all__ = ['from_bytes', 'to_bytes', 'check_images', 'open_picture', 'read_image
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -229,10 +229,11 @@ def _listed(
     paths: object,  # one path or several
 ) -> list:  # of paths
     "A list of paths, whatever they were given as."
-    try:
-        return [paths] if isinstance(paths, str | Path) else list(paths)  # type: ignore[call-overload]
-    except TypeError:
-        raise LSDError(f"expected a path or a list of paths, got {str(paths)[:60]!r}.") from None
+    if isinstance(paths, str | Path):
+        return [paths]
+    if not isinstance(paths, Iterable):
+        raise LSDError(f"expected a path or a list of paths, got {str(paths)[:60]!r}.")
+    return list(paths)
 
 
 def read_images(

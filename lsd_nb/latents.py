@@ -9,6 +9,7 @@ __all__ = ['add_by_label', 'place_in_sets', 'check_statistics', 'group_means', '
 
 # %% ../nbs/05_labelled_latents.ipynb #356fcd13
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +41,8 @@ from lsd_nb.core import (
     save_tensors,
 )
 from .data import load_dataset
-from .encoder import EncoderConfig, sample_latents
+from .encoder import EncoderConfig
+from .models import modules_in, sample_latents
 from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
 
 # %% ../nbs/05_labelled_latents.ipynb #74ddabdd
@@ -228,9 +231,11 @@ class LabelledMeans:
     def __add__(self, other: "LabelledMeans") -> "LabelledMeans":
         "The statistics of both, set by set and label by label, (n, l, M) as before; V adds too."
         _check_fit(self, other, sets=True)
-        total = [getattr(self, k) + getattr(other, k) for k in ("sums", "moments", "counts")]
-        caps = (self.per_set + other.per_set, self.draws + other.draws)
-        return LabelledMeans(*total, *caps, self.label_names)
+        total = {
+            k: getattr(self, k) + getattr(other, k)
+            for k in ("sums", "moments", "counts", "per_set", "draws")
+        }
+        return replace(self, **total)
 
     def join(
         self,
@@ -239,10 +244,11 @@ class LabelledMeans:
         "Put the sets of 4a before those of 4b."
         _check_fit(self, other, sets=False)
         second = "moments" if self.moments.ndim == other.moments.ndim else "squares"
-        both = [
+        sums, moments, counts = (
             torch.cat([getattr(c, k) for c in (self, other)]) for k in ("sums", second, "counts")
-        ]
-        return LabelledMeans(*both, self.per_set, self.draws + other.draws, self.label_names)
+        )
+        draws = self.draws + other.draws
+        return replace(self, sums=sums, moments=moments, counts=counts, draws=draws)
 
     def take(
         self,
@@ -409,11 +415,11 @@ def _plan(per_set, n_sets, parts, seed, batch_size, device, precision, moments):
 # %% ../nbs/05_labelled_latents.ipynb #9d01d288
 def _start(plan, place, sizes, state):
     "The collection of a part and its stream of random numbers, begun or where they stopped."
-    stream = part_stream(plan.seed, *place, plan.device)
+    stream = part_stream(plan.seed, place[0], place[1], plan.device)
     if state is None:
         kind = _moments_kind(plan.moments, plan.n_sets * sizes[0], sizes[1])
         share = split_evenly(plan.per_set, plan.parts)[place[1]]
-        found = LabelledMeans.empty(*sizes, share, 1, kind)
+        found = LabelledMeans.empty(sizes[0], sizes[1], share, 1, kind)
     else:
         found, position = state
         stream.set_state(position)
@@ -456,9 +462,9 @@ def fill(
             raise LSDError(
                 "the classifier's logits are not finite: check generator and classifier for NaN"
             )
-        y = torch.cat(y).to(tally.device)
-        used = found.add(torch.cat(z), y)
-        tally += y.bincount(minlength=len(tally))
+        labels = torch.cat(y).to(tally.device)
+        used = found.add(torch.cat(z), labels)
+        tally += labels.bincount(minlength=len(tally))
         if bar is not None:
             bar.update(used)
             _say_missing(bar, found)
@@ -594,11 +600,14 @@ def _pick(images, i):
     return images[i] if isinstance(images, Tensor) else torch.from_numpy(images[i.numpy()])
 
 
-def _image_batches(images, labels, order, batch_size, device):
+def _image_batches(images, labels, order, batch_size, device, skip):
     "Pairs (images on the device, labels or None), in the given order or the iterable's own."
     if order is None:
         for batch in images:
             pair = tuple(batch) if isinstance(batch, (tuple, list)) else (batch, None)
+            skip -= len(pair[0])
+            if skip >= 0:  # looked at before a stop
+                continue
             yield torch.as_tensor(pair[0]).to(device), pair[1] if len(pair) > 1 else None
         return
     for i in order.split(batch_size):
@@ -612,14 +621,14 @@ def _encode_part(
 ):
     "One part of step 4a: a range of images, from the beginning or from where it stopped."
     found, stream = _start(plan, place, sizes, state)
-    order = None
+    order, before = None, found.draws
     if hasattr(images, "shape"):
         mix = torch.Generator().manual_seed(plan.seed)
         ranges = torch.randperm(len(images), generator=mix).tensor_split(plan.parts)
-        order = ranges[place[1]][found.draws :]
+        order = ranges[place[1]][before:]
 
     def batches():
-        for x, y in _image_batches(images, labels, order, plan.batch_size, plan.device):
+        for x, y in _image_batches(images, labels, order, plan.batch_size, plan.device, before):
             with torch.inference_mode(), _lower_precision(plan.device, plan.precision):
                 mu, log_sigma = encoder(x)
             z = sample_latents(mu.float(), log_sigma.float(), stream)
@@ -725,13 +734,10 @@ def save_parts(
 ) -> Path:  # `path`
     "Write one or several finished parts to one file, atomically."
     parts = dict(sorted(parts.items()))
-    whole = None
-    for part in parts.values():
-        whole = part if whole is None else whole.join(part)
+    whole = functools.reduce(LabelledMeans.join, parts.values())
     rows = [[*place, part.per_set, part.draws] for place, part in parts.items()]
-    names = whole.label_names if whole else None
     meta = {"kind": "parts of labelled means", "parts": rows, "description": description}
-    return save_tensors(path, whole.tensors, {**meta, "label_names": names})
+    return save_tensors(path, whole.tensors, {**meta, "label_names": whole.label_names})
 
 
 def load_parts(
@@ -958,15 +964,25 @@ class MeansConfig(Config):
         return [*own, self.version, *self.encoder.canonical()[2:]]
 
 # %% ../nbs/05_labelled_latents.ipynb #f9cd33e4
+def _modules(net):
+    "The modules behind a callable, and behind the object whose method it is."
+    owner = net if isinstance(net, BuiltinFunctionType) else getattr(net, "__self__", net)
+    inside = [owner] if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}).values()
+    parts = [net, *inside]
+    lists = [f.modules for f in parts if isinstance(getattr(f, "modules", None), list)]
+    found = [m for f in parts if callable(f) for m in modules_in(f)]
+    found += itertools.chain.from_iterable(lists)
+    return [m for k, m in enumerate(found) if all(m is not other for other in found[:k])]
+
+
 def _network_digest(
-    *networks,  # modules or other callables
+    *networks,  # modules, methods or other callables
 ) -> str:  # twelve hexadecimal digits
-    "A digest of weights and buffers; of a callable that is no module, of its name."
+    "A digest of names, weights and buffers."
     h = hashlib.sha256()
     for net in networks:
-        name = getattr(net, "__qualname__", type(net).__qualname__)
-        h.update(f"{name};".encode())
-        for k, t in net.state_dict().items() if isinstance(net, nn.Module) else ():
+        h.update(f"{getattr(net, '__qualname__', type(net).__qualname__)};".encode())
+        for k, t in ((k, t) for m in _modules(net) for k, t in m.state_dict().items()):
             h.update(f"{k}:{t.dtype}:{tuple(t.shape)};".encode())
             h.update(t.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:12]
@@ -1016,7 +1032,8 @@ def collect_means(
     progress: bool = True,  # show a bar
     # (generator, classifier, encoder or None) instead of those of the configuration
     networks: tuple | None = None,
-    images: Tensor | np.ndarray | None = None,  # (N, …) in [-1, 1] instead of the training images
+    # (N, …) in [-1, 1], or an iterable of batches, instead of the training images
+    images: Tensor | np.ndarray | Iterable | None = None,
     latent_shape: int | tuple | None = None,  # M, instead of the configuration's
 ) -> list[Path]:  # files of finished parts, for `merge_statistics`
     "Steps 4 and 5 in parts that survive: any number of processes and shards, killed at any time."
@@ -1091,12 +1108,13 @@ def labelled_means(
             print(f"labelled means: found in the cache ({config.filename})")
         return _from_artifact(config, found)
     with contextlib.ExitStack() as stack:
-        folder = cache_dir("runs", config.filename)
+        if fresh and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise LSDError("fresh means are built by one process: start without torchrun")
         if fresh:
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-                raise LSDError("fresh means are built by one process: start without torchrun")
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache_dir("runs")))
-            folder = Path(folder)
+            temporary = tempfile.TemporaryDirectory(dir=cache_dir("runs"))
+            folder = Path(stack.enter_context(temporary))
+        else:
+            folder = cache_dir("runs", config.filename)
         paths = collect_means(config, folder, device=device, progress=progress)
         if int(os.environ.get("RANK", 0)) == 0:
             means = _store_means(config, paths, device, started)

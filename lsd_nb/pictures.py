@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import LSDError, atomic_write
+from .image_files import to_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -124,8 +125,7 @@ def _picture(image, scale=1):
 
     if image.ndim != 3 or image.shape[0] not in (1, 3):
         raise LSDError(f"an image has shape {tuple(image.shape)}: expected (1, H, W) or (3, H, W)")
-    x = ((image.detach().float().cpu().clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
-    x = x.repeat(scale, 1).repeat(scale, 2)
+    x = to_bytes(image).numpy().repeat(scale, 1).repeat(scale, 2)
     return Image.fromarray(x[0] if len(x) == 1 else np.ascontiguousarray(x.transpose(1, 2, 0)))
 
 # %% ../nbs/98a_pictures.ipynb #f012e7af

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMED_DATA', 'Config', 'artifact_path', 'find_artifact', 'save_artifact', 'load_weights', 'precision_for', 'Run',
-           'Task', 'train', 'plot_history', 'schedule_for', 'load_or_train', 'in_batches']
+           'Task', 'train', 'schedule_for', 'load_or_train']
 
 # %% ../nbs/93_training.ipynb #825d66dd
 import contextlib
@@ -674,26 +674,6 @@ def _one_job() -> Iterator[None]:
             "run the same command again, it goes on from the last checkpoint"
         ) from e
 
-# %% ../nbs/93_training.ipynb #ce5d4cac
-def plot_history(
-    history: list[dict],  # one dictionary per epoch, as in metrics.jsonl
-    names: list[str],  # the metrics to draw
-    ax: Any = None,  # a matplotlib axis to draw on; a new figure if not given
-    ylabel: str = "loss",  # what the metrics are, with their unit
-) -> Any:  # the axis drawn on
-    "Metrics against the epoch."
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(5, 2.8), dpi=80, layout="constrained")[1]
-    for name in names:
-        x, y = zip(*((h["epoch"], h[name]) for h in history), strict=True)
-        ax.plot(x, y, ".-", label=name.replace("_", " "))
-    ax.set(xlabel="epoch", ylabel=ylabel)
-    ax.legend(frameon=False)
-    ax.grid(alpha=0.3)
-    return ax
-
 # %% ../nbs/93_training.ipynb #74baced6
 def schedule_for(
     optimiser: Any,  # whose learning rate is scheduled
@@ -740,26 +720,3 @@ def load_or_train(
 
 
 _train = train  # under a name that the argument does not hide
-
-# %% ../nbs/93_training.ipynb #91ec4973
-def in_batches(
-    # a network, one of its methods, or a function: tensor (B, …) → tensor, or a tuple of tensors,
-    # with B rows
-    f: Callable,
-    x: Tensor,  # inputs (N, …), on any device
-    batch_size: int = 1000,  # inputs per call, ≥ 1
-    # what `f` gives for all N, on the CPU, in single precision where it was half: a tensor or tuple
-) -> Any:
-    "Apply a network without gradients, a batch at a time, on the device of its weights."
-    owner = getattr(f, "__self__", f)
-    device = next(owner.parameters(), x).device if isinstance(owner, nn.Module) else x.device
-
-    def join(parts):
-        half = (torch.half, torch.bfloat16)
-        return torch.cat([t.float() if t.dtype in half else t for t in parts]).cpu()
-
-    with torch.inference_mode():
-        out = [f(b.to(device)) for b in x.split(batch_size)]
-    if isinstance(out[0], Tensor):
-        return join(out)
-    return tuple(join(parts) for parts in zip(*out, strict=True))

@@ -1,4 +1,4 @@
-"""The benchmark's own correctness, at sizes that take no time; nothing here depends on how fast the machine is."""
+"""The benchmark's own correctness, at sizes that take no time; nothing depends on speed."""
 
 import math
 
@@ -12,6 +12,7 @@ from lsd_nb.encoder import EncoderConfig
 from lsd_nb.gan import GANConfig
 from lsd_nb.latents import MeansConfig, sample_labelled
 from lsd_nb.studies.benchmarks import (
+    ByteImages,
     benchmark_row,
     benchmark_table,
     changed_labels,
@@ -22,6 +23,7 @@ from lsd_nb.studies.benchmarks import (
     time_alternating,
     training_loops,
 )
+from lsd_nb.training import Config
 
 
 class Clock:
@@ -68,7 +70,8 @@ def test_versions_take_turns():
 
 
 def test_no_repeats():
-    pytest.raises(LSDError, time_alternating, int, int, repeats=0)
+    with pytest.raises(LSDError, match="at least 1"):
+        time_alternating(int, int, repeats=0)
 
 
 def test_flops_of_a_product():
@@ -151,13 +154,41 @@ def test_memory_of_a_fresh_process():
 )
 def test_both_training_loops_run(config):
     config = config.preset("tiny")
-    for loop in training_loops(config):
-        assert loop(2) == 2 * config.batch_size
+    with training_loops(config) as loops:
+        assert [loop(2) for loop in loops] == [2 * config.batch_size] * 2
+
+
+def test_what_is_timed_is_the_task_of_the_configuration(monkeypatch):
+    done = []
+    monkeypatch.setitem(Config.kinds, "classifier", ClassifierConfig)  # to be put back
+
+    class Counted(ClassifierConfig):
+        "A classifier whose updates are counted."
+
+        step = "classifier"
+
+        def task(self, run):
+            task = super().task(run)
+            own = task.step
+            task.step = lambda *batch: done.append(len(batch[0])) or own(*batch)
+            return task
+
+    with training_loops(Counted.preset("tiny")) as (ours, plain):
+        ours(3)
+        plain(2)
+    assert done == [Counted.preset("tiny").batch_size] * 3
+
+
+def test_images_from_bytes():
+    images = (torch.arange(256.0).view(1, 1, 16, 16) / 127.5 - 1).repeat(2, 1, 1, 1)
+    found = ByteImages(images, torch.tensor([3, 4]))
+    assert len(found) == 2 and found[1][1] == 4
+    torch.testing.assert_close(found[0][0], images[0])
 
 
 def test_only_networks_are_trained():
-    with pytest.raises(LSDError, match="no training loop"):
-        training_loops(MeansConfig.preset("tiny"))
+    with pytest.raises(LSDError, match="no plain training loop"):
+        training_loops(MeansConfig.preset("tiny")).__enter__()
 
 
 def test_table():

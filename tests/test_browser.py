@@ -286,19 +286,21 @@ def test_playground_computes_what_python_does(browser, server):
     import playground
     import torch
 
-    from lsd_nb import load_dataset, load_pretrained
-    from lsd_nb.explore import knobs
+    from lsd_nb import LatentBasis, LatentSpectralDecomposition, load_dataset, load_pretrained
+    from lsd_nb.decomposition import rotation_frames
+    from lsd_nb.explore import knobs, turned
 
     table = json.loads((playground.FOLDER / "basis.json").read_text())
-    nets, xi = load_pretrained("mnist", device="cpu"), torch.tensor(table["vectors"])
+    lsd = LatentSpectralDecomposition(*load_pretrained("mnist", device="cpu"), progress=False)
+    rows = [torch.tensor(table[k]) for k in ("vectors", "labels", "sets")]
+    lsd.basis = LatentBasis.from_means(*rows, method="lowdin", set_weight=float("inf"))
     data = load_dataset(progress=False).test
-    image = data.images[(data.labels == 4).nonzero()[0]]
-    with torch.inference_mode():
-        c = (nets.encoder(image)[0] @ xi.T / table["latent_dim"])[0]
-    owners = list(zip(table["labels"], table["sets"], strict=True))
-    label = table["labels"][int(c.abs().argmax())]
-    turned = knobs(c, 30, owners.index((label, 1)), owners.index((9, 1)), 60.0)
-    expected = nets.generator((turned @ xi)[None])[0, 0]
+    code = lsd.encode(data.images[(data.labels == 4).nonzero()[0]])
+    label = lsd.basis.predict(code).tolist()[0]
+    kept = knobs(torch.as_tensor(lsd.basis.transform(code))[0], 30)
+    z = torch.as_tensor(lsd.basis.inverse_transform(kept[None]))
+    goal = rotation_frames(lsd.models, lsd.basis, z, [label, 9], 1)[:, -1]
+    expected = lsd.decode(turned(z, goal, 60.0))[0, 0]
     screen(browser, 1280, "light")
     browser.get(f"{server}/playground.html")
     wait(browser, STATE, lambda d: d["state"] == "ready")

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
+from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError, save_tensors
 from lsd_nb.encoder import EncoderConfig
 from lsd_nb.latents import (
     LabelledMeans,
     MeansConfig,
+    _network_digest,
     encode_labelled,
     load_parts,
     merge_statistics,
@@ -21,6 +23,7 @@ from lsd_nb.latents import (
     sample_labelled,
     save_parts,
 )
+from lsd_nb.models import LatentModel
 
 HERE = {"device": "cpu", "precision": "no", "progress": False}
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -306,3 +309,23 @@ def test_the_key_covers_what_changes_the_means():
 def test_bad_configurations(bad):
     with pytest.raises(LSDError):
         MeansConfig(**bad)
+
+
+def test_networks_are_told_apart_by_their_weights():
+    "Behind methods, functions and wrapping objects too."
+    nets = [torch.nn.Linear(4, 4) for _ in range(2)]
+    models = [LatentModel(net, net, None, latent_shape=4) for net in nets]
+    for a, b in (nets, [n.forward for n in nets], [m.decode_batch for m in models]):
+        assert _network_digest(a) != _network_digest(b)
+        assert _network_digest(a) == _network_digest(a)
+
+
+def test_a_basis_from_statistics_alone():
+    "It is the basis of the latents themselves."
+    z = cloud(2000) + 2 * torch.eye(4)[torch.arange(2000) % 4]
+    found = encode_labelled(certain, identity, largest, z, per_set=2000, **HERE)
+    found.label_names = list("abcd")
+    basis = LatentBasis.from_statistics(found)
+    names = np.array(found.label_names)[largest(z).argmax(1)]
+    direct = LatentBasis().fit(z.double(), names)
+    assert (basis.predict(z) == direct.predict(z)).mean() > 0.98

@@ -53,10 +53,8 @@ IMAGES = torch.randn(2000, M, generator=torch.Generator().manual_seed(0))
 
 def collect(folder, seconds=0.0, config=CONFIG, **options):
     networks = (Generator(seconds), rare, encoder)
-    options = {"device": "cpu", "progress": False, **options}
-    return collect_means(
-        config, folder, networks=networks, images=IMAGES, latent_shape=M, **options
-    )
+    options = {"device": "cpu", "progress": False, "images": IMAGES, **options}
+    return collect_means(config, folder, networks=networks, latent_shape=M, **options)
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +284,21 @@ def test_the_scripts_of_the_chapter(command, tmp_path):
         whole.append(LabelledMeans.load(place / "whole.safetensors"))
     same(*whole)
     assert whole[0].counts.shape == (2, 10) and (whole[0].counts[1] == 60).all()
+
+
+def test_an_iterable_of_images_goes_on_where_it_stopped(tmp_path):
+    "Batches that were looked at before the stop are not looked at again."
+    options = {"config": CONFIG.preset("small", per_set=3000, n_sets=1, parts=1, labelling="no")}
+    whole = merge_statistics(collect(tmp_path / "a", images=IMAGES.split(50), **options))
+    worker = fork(tmp_path / "b", 0.02, every=0.0, images=IMAGES.split(50), **options)
+    while not list((tmp_path / "b").glob("*.begun")):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    assert not list((tmp_path / "b").glob("*.safetensors"))
+    same(merge_statistics(collect(tmp_path / "b", images=IMAGES.split(50), **options)), whole)
+    assert whole.draws == 2000
 
 
 def test_the_description_is_readable(tmp_path):

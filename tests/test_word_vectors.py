@@ -1,9 +1,10 @@
-"""Word vectors: the loss against its formula, pairs, the trained table, gensim on the same text, fetching, and bad input."""
+"""Word vectors: the loss by its formula, pairs and noise, training, analogies, gensim, errors."""
 
 import hashlib
 import json
 import math
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,9 +25,8 @@ from lsd_nb.studies.word_vectors import (
     negative_sampling_loss,
     skipgram_pairs,
     tokenise,
-    train_word_vectors,
 )
-from lsd_nb.training import find_artifact, load_or_train
+from lsd_nb.training import Run, find_artifact, load_or_train, train
 
 
 def noise(*shape, seed=0):
@@ -46,7 +46,7 @@ def test_loss_on_three_words():
     )
     formula = [
         -log_sigmoid(u[w] @ v[c]) - sum(log_sigmoid(-(u[w] @ v[n])) for n in ns)
-        for (w, c), ns in zip(pairs, drawn)
+        for (w, c), ns in zip(pairs, drawn, strict=True)
     ]
     w, c = torch.tensor(pairs).T
     assert negative_sampling_loss(u[w], v[c], v[torch.tensor(drawn)]).item() == pytest.approx(
@@ -94,7 +94,7 @@ def test_pairs_stay_in_their_sentence_and_window():
     seen = set()
     for seed in range(40):
         centre, context = skipgram_pairs(corpus, 3, 0, torch.Generator().manual_seed(seed))
-        for a, b in zip(centre.tolist(), context.tolist()):
+        for a, b in zip(centre.tolist(), context.tolist(), strict=True):
             (s, i), (r, j) = where[corpus.words[a]], where[corpus.words[b]]
             assert s == r and 1 <= abs(i - j) <= 3
             seen.add((s, i, j))
@@ -114,7 +114,7 @@ def test_noise_follows_the_power():
 
 
 def language(n=4000, seed=0):
-    "Sentences in which all words of a topic are alike: `a0 … a9` among themselves, `b0 … b9` among themselves."
+    "Sentences in which all words of a topic are alike: `a0 … a9`, and `b0 … b9`."
     g = torch.Generator().manual_seed(seed)
     return [
         [
@@ -144,9 +144,9 @@ def topics_found(network):
 
 def test_topics_are_found_and_gensim_agrees(toy, tmp_path):
     Word2Vec = pytest.importorskip("gensim.models").Word2Vec
-    train_word_vectors(toy, "cpu", progress=False, folder=tmp_path)
+    train(toy, "cpu", progress=False, folder=tmp_path)
     ours = load_or_train(toy, "cpu", train=False)
-    sentences = tokenise(open(toy.text).read())
+    sentences = tokenise(Path(toy.text).read_text())
     model = Word2Vec(
         sentences,
         sg=1,
@@ -163,9 +163,11 @@ def test_topics_are_found_and_gensim_agrees(toy, tmp_path):
         torch.tensor(model.wv.vectors[[model.wv.key_to_index[w] for w in ours.words]]), ours.words
     )
     assert topics_found(ours) > 0.99 and topics_found(theirs) > 0.99
-    cosine = lambda n: (
-        F.normalize(n.vectors.detach(), dim=1) @ F.normalize(n.vectors.detach(), dim=1).T
-    )
+
+    def cosine(network):
+        unit = F.normalize(network.vectors.detach(), dim=1)
+        return unit @ unit.T
+
     same = torch.tensor([[v[0] == w[0] for v in ours.words] for w in ours.words])
     assert (
         cosine(ours)[same].mean() > cosine(ours)[~same].mean() + 0.5
@@ -182,7 +184,7 @@ def test_same_seed_same_vectors_and_resume(toy, tmp_path):
     import dataclasses
 
     config = dataclasses.replace(toy, epochs=2, seed=3)
-    train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "a")
+    train(config, "cpu", progress=False, folder=tmp_path / "a")
     first, record = find_artifact(config)
 
     class Stop(Exception):
@@ -193,14 +195,14 @@ def test_same_seed_same_vectors_and_resume(toy, tmp_path):
         if run.epoch == 1:
             raise Stop
 
-    old = wv.Run._save
-    wv.Run._save = stop
+    old = Run.save
+    Run.save = stop
     try:
         with pytest.raises(Stop):
-            train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "b")
+            train(config, "cpu", progress=False, folder=tmp_path / "b")
     finally:
-        wv.Run._save = old
-    train_word_vectors(config, "cpu", progress=False, folder=tmp_path / "b")
+        Run.save = old
+    train(config, "cpu", progress=False, folder=tmp_path / "b")
     again, _ = find_artifact(config)
     assert (
         torch.equal(first["vectors"], again["vectors"]) and first["vectors"].dtype == torch.float16
@@ -208,6 +210,23 @@ def test_same_seed_same_vectors_and_resume(toy, tmp_path):
     assert len(record["words"]) == len(record["counts"]) == 20 and record["metrics"][
         "valid_loss"
     ] < 6 * math.log(2)
+
+
+def test_all_processes_draw_the_same_pairs_and_share_them(toy):
+    corpus, _ = wv._corpora(toy)
+    epoch, again = (toy.pairs(corpus, 1) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(epoch, again, strict=True))
+    assert not torch.equal(epoch[0][-100:], toy.pairs(corpus, 0)[0][-100:])
+    order = dict(batch_size=toy.batch_size, seed=toy.seed, epoch=1)
+    whole = next(iter(wv.batches(*epoch, **order)))
+    parts = [next(iter(wv.batches(*epoch, shard=(rank, 2), **order))) for rank in (0, 1)]
+    for side, halves in zip(whole, zip(*parts, strict=True), strict=True):
+        assert sorted(side.tolist()) == sorted(torch.cat(halves).tolist())
+    assert toy.groups(2) * 2 == toy.groups(1) == toy.batch_size // 64
+
+
+def test_the_key_of_the_bundled_vectors_stays():
+    assert WordVectorsConfig().filename == "word_vectors-06b4bffccf7d"
 
 
 def test_bundled_vectors():
@@ -236,22 +255,11 @@ def test_parallelograms_are_solved_and_others_not():
 
 
 def test_rules_of_endings():
-    words = [
-        "call",
-        "called",
-        "come",
-        "cometh",
-        "thing",
-        "things",
-        "make",
-        "maketh",
-        "cat",
-        "see",
-        "seeth",
-        "toward",
-        "towards",
-    ]
-    found = analogy_pairs(words + ["live", "liveth", "name", "names", "walk", "walked"])
+    words = (
+        "call called come cometh thing things make maketh cat see seeth toward towards "
+        "live liveth name names walk walked"
+    )
+    found = analogy_pairs(words.split())
     assert found["one – many (s)"] == [("thing", "things"), ("name", "names")]
     assert found["come – cometh"] == [("come", "cometh"), ("make", "maketh"), ("live", "liveth")]
     assert found["call – called"] == [("call", "called"), ("walk", "walked")]
@@ -324,9 +332,11 @@ def test_train_from_the_shell(monkeypatch, tmp_path):
     monkeypatch.delenv("LSD_NB_DATA", raising=False)
     monkeypatch.setattr(wv, "_from_pip", lambda temp: text)
     monkeypatch.setattr(wv, "_SHA256", hashlib.sha256(text.encode()).hexdigest())
-    run = lambda *args: CliRunner().invoke(
-        cli.app, ["train", "word_vectors", "--preset", "tiny", "--device", "cpu", *args]
-    )
+
+    def run(*args):
+        command = ["train", "word_vectors", "--preset", "tiny", "--device", "cpu", *args]
+        return CliRunner().invoke(cli.app, command)
+
     report = json.loads(run("--epochs", "2", "--seed", "5", "--json").stdout)["networks"][
         "word_vectors"
     ]
@@ -374,13 +384,12 @@ COMPASS = dict(vectors=torch.eye(3), words=["north", "east", "up"])
         (lambda: analogy_scores(WordVectors(**COMPASS), [("north", "east")]), "two or more"),
         (lambda: compare_neighbours(noise(4, 2), noise(4, 2), 4), "fewer neighbours"),
         (lambda: compare_neighbours(noise(4, 2), torch.full((4, 2), math.nan), 2), "NaN"),
-        (lambda: WordVectorsConfig(dim=0), "must all be ≥ 1"),
+        (lambda: WordVectorsConfig(dim=0), "dim is 0: expected 1 or more"),
         (lambda: WordVectorsConfig(batch_size=100), "multiple of 64"),
+        (lambda: WordVectorsConfig(batch_size=64).groups(2), "64 for 2 processes"),
         (lambda: WordVectorsConfig(epochs=0), "epochs"),
         (
-            lambda: train_word_vectors(
-                WordVectorsConfig(text="nowhere.txt"), "cpu", progress=False
-            ),
+            lambda: train(WordVectorsConfig(text="nowhere.txt"), "cpu", progress=False),
             "no such text file",
         ),
     ],

@@ -10,7 +10,7 @@ __all__ = ['svdd_loss', 'DeepSVDD', 'anomaly_auc', 'code_spread', 'one_class_spl
 # %% ../../nbs/23_anomaly.ipynb #5b91eddd
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ def svdd_loss(
 
 class DeepSVDD(nn.Module):
     "An encoder, a fixed centre, a radius; inputs → squared distances to the centre, the score."
+
+    centre: Tensor
+    radius2: Tensor
 
     def __init__(
         self,
@@ -174,6 +177,8 @@ def global_contrast(
 class LeNet(nn.Module):
     "Images (N, 1, 28, 28) in [-1, 1] → codes (N, L). No bias: no layer can ignore its input."
 
+    range: Tensor
+
     def __init__(
         self,
         code_dim: int = 32,  # L, numbers in a code, ≥ 1
@@ -244,7 +249,7 @@ class LeNetAutoencoder(nn.Module):
 
 # %% ../../nbs/23_anomaly.ipynb #b6c5787c
 def detector_metrics(
-    net: nn.Module,  # images (N, 1, H, W) → scores (N,); its `encoder` gives codes
+    net: Any,  # a `LeNetAutoencoder`, a `DeepSVDD`: images (N, 1, H, W) → scores (N,)
     images: Tensor,  # what it was trained on (N, 1, H, W) in [-1, 1]
     valid: Split,  # images to be scored, with their labels
     normal: int,  # the label that counts as normal
@@ -299,16 +304,16 @@ class LeNetAEConfig(Config):
         "An untrained `LeNetAutoencoder` of this shape."
         return LeNetAutoencoder(self.code_dim, self.channels)
 
-    def start(self, net: nn.Module, images: Tensor) -> None:
+    def start(self, net: Any, images: Tensor) -> None:
         "Before training: the range of the normalised pixels of images (N, 1, H, W)."
         x = global_contrast(images)
         net.encoder.range.copy_(torch.stack([x.min(), x.max()]))
 
-    def loss(self, net: nn.Module, scores: Tensor, run: Run) -> Tensor:
+    def loss(self, net: Any, scores: Tensor, run: Run) -> Tensor:
         "What is minimised, a scalar: the mean of the scores (B,) of normal images."
         return scores.mean()
 
-    def report(self, net: nn.Module, images: Tensor) -> dict[str, float]:
+    def report(self, net: Any, images: Tensor) -> dict[str, float]:
         "More numbers for the record, from the training images (N, 1, H, W)."
         return {}
 
@@ -408,13 +413,13 @@ class DeepSVDDConfig(LeNetAEConfig):
         "An untrained `DeepSVDD` of this shape."
         return DeepSVDD(LeNet(self.code_dim, self.channels), self.code_dim)
 
-    def start(self, net: nn.Module, images: Tensor) -> None:
+    def start(self, net: Any, images: Tensor) -> None:
         "Before training: the autoencoder's encoder, and the centre of images (N, 1, H, W)."
-        pretrained = load_or_train(self.autoencoder(), "cpu", train=False)
+        pretrained: Any = load_or_train(self.autoencoder(), "cpu", train=False)
         net.encoder.load_state_dict(pretrained.encoder.state_dict())
         net.eval().set_centre(images)
 
-    def loss(self, net: nn.Module, scores: Tensor, run: Run) -> Tensor:
+    def loss(self, net: Any, scores: Tensor, run: Run) -> Tensor:
         "The objective, a scalar, of scores (B,); the radius follows those of all processes."
         if self.objective == "one_class":
             return scores.mean()
@@ -423,7 +428,7 @@ class DeepSVDDConfig(LeNetAEConfig):
             net.set_radius(run.gather(scores.detach()), self.nu)
         return loss
 
-    def report(self, net: nn.Module, images: Tensor) -> dict[str, float]:
+    def report(self, net: Any, images: Tensor) -> dict[str, float]:
         "Of a soft boundary: R², and the share of images (N, 1, H, W) that lie outside."
         if self.objective == "one_class":
             return {}

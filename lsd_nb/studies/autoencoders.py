@@ -10,7 +10,7 @@ __all__ = ['vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'train
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -107,10 +107,11 @@ class Autoencoder(nn.Module):
             known = ", ".join(_PARTS)
             raise LSDError(f"unknown architecture {architecture!r}: expected one of {known}")
         self.latent_dim = latent_dim
-        self.trunk, features, self.decoder = parts(latent_dim, width)
+        built: tuple[nn.Module, int, nn.Module] = parts(latent_dim, width)
+        self.trunk, features, self.decoder = built
         self.mu = nn.Linear(features, latent_dim)
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Tensor) -> Any:
         "Codes (N, L) of images (N, 1, H, W) in [-1, 1]."
         return self.mu(self.trunk((x + 1) / 2))
 
@@ -118,7 +119,7 @@ class Autoencoder(nn.Module):
         "Images (N, 1, H, W) in [-1, 1] of codes (N, L)."
         return 2 * self.decoder(z).sigmoid() - 1
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, None]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         "Logits of the reconstruction (N, 1, H, W), codes (N, L), and None: there is no spread."
         z = self.encode(x)
         return self.decoder(z), z, None
@@ -185,7 +186,7 @@ def vae_scores(
     "Minus the ELBO and its parts (VAE only, one draw per image), squared error of the mean code."
     images = check_images(images, size=images.shape[-1])
     device = next(network.parameters()).device
-    totals, noise = {}, torch.Generator(device).manual_seed(seed)
+    noise, totals = torch.Generator(device).manual_seed(seed), dict[str, float]()
     with torch.inference_mode():
         for x in images.to(device).split(500):
             code = network.encode(x)
@@ -209,7 +210,7 @@ def code_accuracy(
     "Labels read from codes: logistic regression on standardised codes, five nearest neighbours."
     names = {"logistic": "logistic regression", "knn5": "kNN-5"}
     train, test = (train_codes, train_labels), (codes, labels)
-    found = compare_classifiers(train, test, names.values(), progress=False)
+    found = compare_classifiers(train, test, list(names.values()), progress=False)
     return {short: found[name] for short, name in names.items()}
 
 # %% ../../nbs/21_autoencoders.ipynb #83e0a27f
@@ -259,7 +260,7 @@ class AutoencoderConfig(Config):
             return parts
 
         def result():
-            stored, metrics = run.unwrap(net).half().float(), {}
+            stored, metrics = net.eval().half().float(), dict[str, float]()
             for part in ("valid", "test"):
                 scores = vae_scores(stored, getattr(data, part).images.to(run.device))
                 metrics |= {f"{part}_{name}": value for name, value in scores.items()}

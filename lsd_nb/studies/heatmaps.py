@@ -206,7 +206,7 @@ class HeatmapAEConfig(Config):
             return bool(seen) and len(seen) - 1 - int(np.argmin(seen)) >= self.patience
 
         def result():
-            stored, metrics = best.eval().half().float(), {}
+            stored, metrics = best.eval().half().float(), dict[str, float]()
             for part in ("valid", "test"):
                 x = data.images[getattr(data, part)].to(run.device)
                 with torch.no_grad():
@@ -257,11 +257,9 @@ def aligned_distance(
         )
     if angles < 1:
         raise LSDError(f"angles is {angles}: expected at least 1")
-    still, best = _moved(a, 0.0), None
-    for k in range(angles):
-        d = (still - _moved(b, 2 * math.pi * k / angles)).flatten(1).norm(dim=1)
-        best = d if best is None else torch.minimum(best, d)
-    return best
+    still, turns = _moved(a, 0.0), [2 * math.pi * k / angles for k in range(angles)]
+    found = [(still - _moved(b, turn)).flatten(1).norm(dim=1) for turn in turns]
+    return torch.stack(found).amin(0)
 
 
 def _moved(x, angle):

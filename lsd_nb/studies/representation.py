@@ -69,9 +69,9 @@ def linear_autoencoder(
         es = encoder @ sigma  # tr[(1 − DE) Σ (1 − DE)ᵀ], term by term
         cross, square = (es * decoder).sum(), ((decoder @ decoder.T) * (es @ encoder.T)).sum()
         value = sigma.trace() - 2 * cross + square
-        value.backward()
         trace.append(value.item())
-        return value.item(), weights.grad.numpy()
+        (slope,) = torch.autograd.grad(value, weights)
+        return value.item(), slope.numpy()
 
     start = np.random.default_rng(seed).standard_normal(2 * k * d) / d**0.5
     options = dict(maxiter=iterations, maxfun=4 * iterations, ftol=1e-13, gtol=1e-9)

@@ -224,7 +224,7 @@ def gram_figure(
         rows,
         len(vectors),
         width=width * len(vectors),
-        height=(width + 0.1) * rows,
+        height=(width + 0.1) * rows + 0.6 * products,
         squeeze=False,
     )
     for column, (name, v) in zip(axes.T, vectors.items(), strict=True):
@@ -234,9 +234,9 @@ def gram_figure(
         for ax in column[1:]:
             gram = torch.as_tensor(v) @ torch.as_tensor(v).T / lsd.latent_dim
             picture = ax.imshow(gram, cmap="RdBu_r", vmin=-1, vmax=1)
-            ax.set(xlabel="j", ylabel="i", title="⟨i|j⟩ / C")
+            ax.set_title("⟨i|j⟩ / C", fontsize=10)
     if products:
-        fig.colorbar(picture, ax=axes[1, -1], shrink=0.8)
+        fig.colorbar(picture, ax=axes[1], location="bottom", shrink=0.6)
     return fig
 
 
