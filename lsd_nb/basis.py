@@ -524,7 +524,7 @@ def _codes_of(
     number = {label: k for k, label in enumerate(classes.tolist())}
     return classes, np.array([number.get(v, -1) for v in y.tolist()], int)
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #85e15f57
 def _labels_like(
     y: np.ndarray,  # labels (N,)
     given,  # what the user passed in

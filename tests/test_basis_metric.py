@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse
 import torch
@@ -20,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from lsd_nb.basis import LatentBasis, amplitudes, label_moments, leace, lowdin, orthogonalise
 from lsd_nb.core import LSDError, load_tensors, save_tensors
 
+pd = pytest.importorskip("pandas")
 QUICK = dict(max_examples=6, deadline=None, derandomize=True)
 
 
