@@ -362,8 +362,10 @@ def covariances(
     second, overall = moments.second.sum(0) / n, sums.sum(0) / n
     if second.ndim == 1:
         within, total = second - (sums * mean).sum(0) / n, second - overall**2
-        return within.clamp(min=0), total.clamp(min=0)
-    return second - sums.T @ mean / n, second - torch.outer(overall, overall)
+        return torch.where(within > 1e-12 * second, within, 0.0), total.clamp(min=0)
+    within, total = second - sums.T @ mean / n, second - torch.outer(overall, overall)
+    known = (within.diagonal() > 1e-12 * second.diagonal()).double()  # the rest is rounding
+    return within * torch.outer(known, known), total
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #33f96c9d
 def shrunk(
@@ -828,7 +830,7 @@ def _chosen(
         raise LSDError(f"labels={list(labels)}: each must occur in y, and be listed once")
     return classes[some], np.where(some, np.cumsum(some) - 1, -1)[codes]
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b6afd52e
 def _labelled(
     basis: "LatentBasis",  # for its parameters
     Z,  # latents (N, M), tensor or array
