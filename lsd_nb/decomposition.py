@@ -46,9 +46,8 @@ def load_pretrained(
 ) -> Networks:  # in evaluation mode, without gradients
     "Trained networks, bundled or from the cache; `LSDError` when they have not been trained."
     config = EncoderConfig.for_dataset(dataset, preset)
-    return Networks(
-        *(load_or_train(c, device, train=False) for c in (config.gan, config.classifier, config))
-    )
+    parts: Any = (config.gan, config.classifier, config)
+    return Networks(*(load_or_train(c, device, train=False) for c in parts))
 
 # %% ../nbs/08_decomposition.ipynb #cc42ca1e
 def labelled_sets(
@@ -59,7 +58,8 @@ def labelled_sets(
     **options: Any,  # `per_set`, `seed` and `progress`, see `sample_labelled`
 ) -> LabelledMeans:  # n sets; the first from images if there is an encoder or labels
     "Steps 4 and 5: latents of images and of noise, labelled and averaged."
-    found, options = None, {"device": str(models.device), **options}
+    found: Any = None
+    options = {"device": str(models.device), **options}
     codes = None if codes is None else torch.as_tensor(codes)
     if models.encoder is not None or codes is not None:
         encode = models.spread_batch if models.encoder is not None else _is_code

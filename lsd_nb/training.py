@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMED_DATA', 'Config', 'artifact_path', 'find_artifact', 'save_artifact', 'load_weights', 'precision_for', 'Run',
-           'Task', 'train', 'schedule_for', 'load_or_train']
+           'Batches', 'Task', 'train', 'schedule_for', 'load_or_train']
 
 # %% ../nbs/93_training.ipynb #825d66dd
 import contextlib
@@ -15,11 +15,11 @@ import math
 import os
 import time
 import typing
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -60,7 +60,8 @@ def _coerced(
     if kind is tuple:
         items = tuple(value) if not isinstance(value, str) else _only(value, ())
         kinds = {type(item) for item in default} if isinstance(default, tuple) else set()
-        return tuple(_coerced(v, *kinds, None) if len(kinds) == 1 else v for v in items)
+        one = kinds.pop() if len(kinds) == 1 else None
+        return tuple(_coerced(v, one, None) if one else v for v in items)
     return os.fspath(value) if kind is str else value
 
 
@@ -326,7 +327,7 @@ def _position(
             f"{path} is of a run with {meta.get('processes')} processes, this one has {world}: "
             f"go on with as many, or delete it and begin again"
         )
-    where = {k: meta.get(k) for k in _POSITION}
+    where: dict[str, Any] = {k: meta.get(k) for k in _POSITION}
     counts = [where[k] for k in _POSITION[:4]]
     sound = all(type(n) is int and n >= 0 for n in counts)
     sound = sound and isinstance(where["seconds"], int | float) and type(where["history"]) is list
@@ -440,7 +441,7 @@ def _read_checkpoint(run):
     "Put the objects of a run, its position and its random numbers back."
     path, (tensors, meta) = run.checkpoint, load_tensors(run.checkpoint)
     where = _position(meta, run.config, run.shard[1], path)
-    rng, saved = tensors.get("rng"), meta.get("objects")
+    rng, saved = tensors.get("rng"), meta.get("objects") or {}
     whole = isinstance(saved, dict) and saved.keys() == run.objects.keys()
     if not whole or rng is None or rng.dtype != torch.uint8 or len(rng) != run.shard[1]:
         raise LSDError(f"{path} is incomplete: delete it and train again")
@@ -515,7 +516,7 @@ class Run:
         "Modules (in channels-last layout) and optimisers, wrapped for device and processes."
         for o in objects:
             if isinstance(o, nn.Module):
-                o.to(memory_format=torch.channels_last)
+                o.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return self.accelerator.prepare(*objects)
 
     def unwrap(self, module: nn.Module) -> nn.Module:
@@ -568,9 +569,9 @@ class Run:
             )
         return means
 
-    def batches(self, batches: Collection) -> Iterator:
+    def batches(self, batches: "Batches") -> Iterator:
         "The epoch's batches, with a progress bar; checkpoints and a look at the losses between."
-        options = dict(unit="batch", mininterval=1, leave=False, disable=not self.progress)
+        options: Any = dict(unit="batch", mininterval=1, leave=False, disable=not self.progress)
         total, name = self.iteration + len(batches), f"{self.config.step} epoch {self.epoch + 1}"
         with tqdm(batches, name, total=total, initial=self.iteration, **options) as bar:
             for batch in bar:
@@ -604,7 +605,8 @@ class Run:
             atomic_write(self.folder / "metrics.jsonl", lines)
         if self.progress:
             said = ", ".join(f"{k} {v:.4f}" for k, v in means.items())
-            print(f"{self.config.step} epoch {self.epoch}/{self.config.epochs}: {said}", flush=True)
+            last = getattr(self.config, "epochs", "?")
+            print(f"{self.config.step} epoch {self.epoch}/{last}: {said}", flush=True)
         self.save()
 
     def store(self, network: nn.Module, **record: Any) -> Path:
@@ -621,6 +623,14 @@ class Run:
         return path
 
 # %% ../nbs/93_training.ipynb #984b1cc2
+class Batches(Protocol):
+    "What gives batches, tuples of tensors, and knows how many."
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]: ...
+
+
 @dataclass
 class Task:
     "What there is to train: networks, data, the function for one batch, and what to store."
@@ -628,7 +638,7 @@ class Task:
     # modules (not wrapped), optimisers and schedules by name: what a checkpoint holds
     objects: dict[str, Any]
     # (epoch, first iteration) → the epoch's batches from there on: tuples of tensors, with a length
-    batches: Callable[[int, int], Collection]
+    batches: Callable[[int, int], Batches]
     step: Callable[..., dict[str, Tensor]]  # batch → scalars; goes backward and moves the weights
     # the network to store, and what its record says beside the history
     result: Callable[[], tuple[nn.Module, dict]]
