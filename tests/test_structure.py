@@ -85,9 +85,9 @@ STUDIES = [
     "benchmarks",
 ]
 ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "cli"]
+TENSORS_ONLY = ("basis", "operators", "attributes")
 # what a command, or a method that opens another room, imports only when it is called
 WHEN_CALLED = {("cli", "studies"), ("commands", "studies"), ("decomposition", "explore")}
-TENSORS_ONLY = ("basis", "operators", "attributes")
 
 
 def wrong_imports(module, found):
