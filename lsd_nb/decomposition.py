@@ -46,8 +46,10 @@ def load_pretrained(
 ) -> Networks:  # in evaluation mode, without gradients
     "Trained networks, bundled or from the cache; `LSDError` when they have not been trained."
     config = EncoderConfig.for_dataset(dataset, preset)
-    parts: Any = (config.gan, config.classifier, config)
-    return Networks(*(load_or_train(c, device, train=False) for c in parts))
+    parts: Any = [
+        load_or_train(c, device, train=False) for c in (config.gan, config.classifier, config)
+    ]
+    return Networks(*parts)
 
 # %% ../nbs/08_decomposition.ipynb #cc42ca1e
 def labelled_sets(
@@ -232,9 +234,8 @@ def basis_of(
 ) -> LatentBasis:  # fitted
     "The basis of labelled statistics, recommended or plain."
     if method is None:
-        if names is not None:
-            means = dataclasses.replace(means, label_names=np.asarray(names).tolist())
-        return LatentBasis.from_statistics(means)
+        named = None if names is None else np.asarray(names).tolist()
+        return LatentBasis.from_statistics(dataclasses.replace(means, label_names=named))
     labels = np.asarray(means.labels)
     labels = labels if names is None else np.asarray(names)[labels]
     options = dict(method=method, set_weight=set_weight)

@@ -363,8 +363,8 @@ class LatentModel:
         mean, log_sigma = as_distribution(self.encoder(x), self.log_variance)
         if mean[0].numel() != self.latent_dim:
             raise LSDError(
-                f"the encoder gave latents of shape {tuple(mean.shape)}: expected {self.latent_dim} "
-                "numbers per image, as the generator takes them"
+                f"the encoder gave latents of shape {tuple(mean.shape)}: expected "
+                f"{self.latent_dim} numbers per image, as the generator takes them"
             )
         return mean.flatten(1), None if log_sigma is None else log_sigma.flatten(1)
 
