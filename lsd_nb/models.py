@@ -165,7 +165,9 @@ class Network:
         x = x.to(self.device, self.dtype)
         if not self.numpy:
             try:
-                return self.f(x)
+                with warnings.catch_warnings():  # NumPy says so when a tensor gets that far
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    return self.f(x)
             except TypeError:
                 if self.modules:
                     raise
@@ -327,7 +329,7 @@ class LatentModel:
         return self.draw(n, torch.Generator().manual_seed(seed)).cpu()
 
     def spread_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        "As `encode_batch`; an encoder that gives the latent alone has next to no spread."
+        "Mean and log-deviation (B, M); an encoder that gives the latent alone has no spread."
         mean, log_sigma = self.encode_batch(x)
         return mean, torch.full_like(mean, -30.0) if log_sigma is None else log_sigma
 

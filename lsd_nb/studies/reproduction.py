@@ -27,8 +27,8 @@ from ..decomposition import LatentSpectralDecomposition, load_pretrained
 from ..encoder import EncoderConfig
 from ..latents import MeansConfig, labelled_means
 from ..metrics import accuracy, label_pure, rank_table
-from ..operators import on_sphere
 from ..models import sample_latents
+from ..operators import on_sphere
 from ..pictures import figure, show_images
 
 # %% ../../nbs/09_reproduction.ipynb #50539747
