@@ -1190,30 +1190,36 @@ def _file_fault(
             return f"{name} has shape {tuple(x.shape)}"
         if x.dtype != (torch.int64 if whole else torch.float64) or not x.double().isfinite().all():
             return f"{name} has the wrong type, or is not finite"
+    return _value_fault(t, classes)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #c377df7d
+def _value_fault(
+    t: dict[str, Tensor],  # tensors of the right names, shapes and types
+    classes: int,  # l
+) -> str:  # what is wrong with them; empty if nothing is
+    "Whether labels, sets, moments and vectors fit together."
+    k, m = t["vectors"].shape
+    extra = {f"moments.{f}" for f in Moments._fields}
     if (
         t["codes"].min() < -1
         or t["codes"].max() >= classes
         or ((t["codes"] < 0) != (t["sets"] < 0)).any()
     ):
         return "a vector has a label that is not in the list"
-    if (
-        t["read"].min() < 0
-        or t["read"].max() >= sizes["k"]
-        or ((t["sets"] < 1) & (t["sets"] != -1)).any()
-    ):
+    if t["read"].min() < 0 or t["read"].max() >= k or ((t["sets"] < 1) & (t["sets"] != -1)).any():
         return "sets must count from 1, and vectors that are read must be there"
     if extra <= set(t):
         n, l = t["moments.counts"].shape[:2] if t["moments.counts"].ndim == 2 else (0, 0)
-        m, second = sizes["m"], tuple(t["moments.second"].shape)
+        second = tuple(t["moments.second"].shape)
         fits = t["moments.sums"].shape == (n, l, m) and second in ((n, m), (n, m, m))
         if l != classes or not fits or t["moments.origin"].shape != (m,):
             return "its moments do not fit its vectors"
-    gram = t["duals"] @ t["vectors"].T / sizes["m"]
+    gram = t["duals"] @ t["vectors"].T / m
     off = max((gram @ gram - gram).abs().max(), (gram - gram.T).abs().max())
     zero = not (t["vectors"].norm(dim=1) > 0).all() or not gram.trace() > 0.5
     return "its vectors are not orthogonal in their metric" if zero or off > 1e-6 else ""
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #7a6f87af
 def _check_file(
     path,  # the file
     t: dict[str, Tensor],  # its tensors
