@@ -230,7 +230,8 @@ class EncoderConfig(Config):
                 raise RuntimeError("the fixed networks changed while the encoder was trained")
             net, metrics = run.unwrap(e), {}
             for name, part in (("valid", data.valid), ("test", data.test)):
-                found = decode_accuracy(net, g, c, *(t.to(run.device) for t in part))
+                x, y = (t.to(run.device) for t in part)
+                found = decode_accuracy(net, g, c, x, y)
                 metrics |= {f"{name}_{k}": v for k, v in found.items()}
             return net, {"metrics": metrics, "parameters": sum(p.numel() for p in e.parameters())}
 
