@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,12 @@ if TYPE_CHECKING:  # the command line answers --help before PyTorch is there
 # %% ../nbs/92_core.ipynb #a53849f5
 class LSDError(ValueError):
     "An error that the user can act on: one line with what was wrong, expected, and to be done."
+
+    def __init__(
+        self,
+        text: str = "",  # what happened; line breaks, say of an argument, become blanks
+    ):
+        super().__init__(" ".join(line.strip() for line in str(text).splitlines()))
 
 # %% ../nbs/92_core.ipynb #2ba53ba2
 _BUILTIN = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)
@@ -77,8 +84,8 @@ def _explained(f, args, kwargs, error):
 def _is_ours(error):
     "Was an error raised in this package or in one it uses, and not in a function of the reader?"
     last = traceback.extract_tb(error.__traceback__)[-1].filename
-    places = Path(__file__).parent, sysconfig.get_path("purelib"), sysconfig.get_path("stdlib")
-    return last.startswith((*map(str, places), "<"))
+    places = files("lsd_nb"), *map(sysconfig.get_path, ("purelib", "platlib", "stdlib"))
+    return last.startswith(tuple(map(str, places)))
 
 
 def one_line_errors(
@@ -298,3 +305,6 @@ def package_versions() -> dict[str, str]:  # name → version
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+# %% ../nbs/92_core.ipynb #78dc345c
+one_line_errors(__name__)

@@ -292,6 +292,8 @@ def strangeness(
     classifier: Any,  # images → logits, with `features`
 ) -> Tensor:  # (N,), ≥ 0; the median of `other` is 1
     "Distance to the nearest real image in a classifier's features."
+    if not (len(real) and len(other)):
+        raise LSDError(f"{len(real)} real and {len(other)} other images: expected some of both")
     base = in_batches(classifier.features, real)
 
     def near(x):
@@ -299,3 +301,8 @@ def strangeness(
         return in_batches(lambda f: torch.cdist(f, base).amin(1), features, 500)
 
     return near(images) / near(other).median()
+
+# %% ../nbs/98_metrics.ipynb #8d385a4e
+from .core import one_line_errors
+
+one_line_errors(__name__)

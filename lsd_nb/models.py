@@ -400,3 +400,8 @@ class LatentModel:
         if not means:
             raise LSDError("there are no images: expected at least one")
         return torch.cat(means), torch.cat(spreads) if spreads else None
+
+# %% ../nbs/94_models.ipynb #3983591f
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -22,17 +22,11 @@ from lsd_nb.classifier import Classifier, ClassifierConfig
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
 from lsd_nb.encoder import Encoder, EncoderConfig
-from lsd_nb.gan import Discriminator, GANConfig, Generator
+from lsd_nb.gan import GANConfig, Generator
 from lsd_nb.operators import Operator
 
 # what trains, fetches, waits for a person, or wants a display: tested elsewhere
-LEFT_OUT = """LSDError train load_or_train Run Task schedule_for fetch_file fetch_npm fetch_dataset
-    check_dataset known_sums Known KNOWN raw_folder mnist OptimisticAdam Explorer explore
-    collect_means labelled_means load_pretrained export_onnx network_to_onnx d_step g_step
-    classifier_step find_artifact artifact_path Config Network Networks Moments Split ImageData
-    cache_dir data_dir package_versions modules_in say one_line figure plot_history show_images
-    collect_parts fill merge_statistics pack_parts knob_strip precision_for damaged content_md5
-    read_content find_file""".split()
+LEFT_OUT = ["LSDError", "train", "load_or_train", "Run", "Task", "schedule_for", "fetch_file", "fetch_npm", "fetch_dataset", "check_dataset", "known_sums", "Known", "KNOWN", "raw_folder", "mnist", "OptimisticAdam", "Explorer", "explore", "collect_means", "labelled_means", "load_pretrained", "export_onnx", "network_to_onnx", "d_step", "g_step", "classifier_step", "find_artifact", "artifact_path", "Config", "Network", "Networks", "Moments", "Split", "ImageData", "cache_dir", "data_dir", "package_versions", "modules_in", "say", "one_line", "figure", "plot_history", "show_images", "collect_parts", "fill", "merge_statistics", "pack_parts", "knob_strip", "precision_for", "damaged", "content_md5", "read_content", "find_file"]
 
 
 @functools.cache
@@ -328,8 +322,7 @@ def public() -> dict[str, Any]:
     return found
 
 
-MODULES = """core training models fetching data noise image_files metrics pictures gan classifier
-    encoder latents basis operators attributes decomposition explore export""".split()
+MODULES = ["core", "training", "models", "fetching", "data", "noise", "image_files", "metrics", "pictures", "gan", "classifier", "encoder", "latents", "basis", "operators", "attributes", "decomposition", "explore", "export"]
 
 
 def target(name: str) -> Any:
@@ -351,7 +344,13 @@ def like(value: Any, rng: random.Random) -> Any:
     if isinstance(value, np.ndarray):
         return np.asarray(like(torch.as_tensor(value), rng))
     if isinstance(value, torch.Tensor) and value.numel():
-        kinds = [value[..., None], value[:0], value[None], value.to(torch.complex64), value.tolist()]
+        kinds = [
+            value[..., None],
+            value[:0],
+            value[None],
+            value.to(torch.complex64),
+            value.tolist(),
+        ]
         kinds += [value.flatten(), value[..., :-1], value.numpy().astype(object), value.bool()]
         kinds += [value[:1], -value.double(), value.to(torch.int64), value.to(torch.float16)]
         kinds += [value.numpy(), torch.zeros_like(value), value[0] if value.ndim else value]
@@ -441,10 +440,7 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
         signal.signal(signal.SIGALRM, before)
 
 
-METHODS = """LatentBasis.fit LatentBasis.partial_fit LatentBasis.from_means
-    LatentBasis.from_statistics basis.transform basis.inverse_transform basis.decision_function
-    basis.predict basis.predict_proba basis.score basis.label_rank basis.amplitude basis.move
-    basis.erase basis.index_of operator lsd.encode lsd.transform lsd.predict lsd.decode""".split()
+METHODS = ["LatentBasis.fit", "LatentBasis.partial_fit", "LatentBasis.from_means", "LatentBasis.from_statistics", "basis.transform", "basis.inverse_transform", "basis.decision_function", "basis.predict", "basis.predict_proba", "basis.score", "basis.label_rank", "basis.amplitude", "basis.move", "basis.erase", "basis.index_of", "operator", "lsd.encode", "lsd.transform", "lsd.predict", "lsd.decode"]
 
 
 @functools.cache

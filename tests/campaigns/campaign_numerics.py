@@ -32,7 +32,9 @@ def weights(rng: random.Random) -> tuple[str, float]:
     "Löwdin with weights from 1e-14 to 1e300."
     k, m = sizes(rng)
     powers = [rng.choice((-300, -14, -8, 0, 8, 150, 300)) + rng.random() for _ in range(k)]
-    return f"weights 10^{powers}", off(lowdin(noise(rng, k, m), 10 ** torch.tensor(powers).double()))
+    return f"weights 10^{powers}", off(
+        lowdin(noise(rng, k, m), 10 ** torch.tensor(powers).double())
+    )
 
 
 def setwise(rng: random.Random) -> tuple[str, float]:
