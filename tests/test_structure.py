@@ -84,7 +84,7 @@ STUDIES = [
     "scoreboard",
     "benchmarks",
 ]
-ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "cli"]
+ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "commands", "cli"]
 TENSORS_ONLY = ("basis", "operators", "attributes")
 
 
