@@ -359,12 +359,11 @@ def _settings(texts):
 
 def _wanted(step, dataset, preset, seed, changes):
     "The configurations that `train` deals with, by step: all three, or that of one kind."
-    given = {k: v for k, v in changes.items() if v is not None}
     if step == "all":
-        if given:
-            raise LSDError(f"{', '.join(given)} for all three steps: train them one by one")
+        if changes:
+            raise LSDError(f"{', '.join(changes)} for all three steps: train them one by one")
         return _configs(dataset, preset, seed)
-    kind = _kind(step)
+    kind, given = _kind(step), changes
     fields = {f.name for f in dataclasses.fields(kind)} - {"gan", "classifier", "encoder"}
     for name in given:
         if name not in fields:
@@ -571,15 +570,16 @@ def train(
     from torch import distributed
 
     flags = dict(latent_dim=latent_dim, beta=beta, epochs=epochs, normal=normal)
-    configs = _wanted(step, dataset, preset, seed, {**flags, **_settings(set_)})
+    changes = {k: v for k, v in {**flags, **_settings(set_)}.items() if v is not None}
+    configs = _wanted(step, dataset, preset, seed, changes)
     copies = _copies(configs, out, force) if out else None
     done = _train_all(configs, device, checkpoint_every, fresh, processes)
     if distributed.is_initialized():
         distributed.destroy_process_group()  # what follows is the first process's alone
     if int(os.environ.get("RANK", 0)):
         return {}, ""
-    judged = step in ("gan", "classifier", "all")
-    pair = {**_configs(dataset, preset, seed), **configs} if judged else {}
+    judged = step in ("gan", "classifier", "all") and not changes
+    pair = _configs(dataset, preset, seed) if judged else {}
     pair.pop("encoder", None)
     report = _report_on(done, pair, device, copies)
     text = "\n".join(_train_text(s, r) for s, r in report.items())

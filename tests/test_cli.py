@@ -869,7 +869,7 @@ def test_processes_share_a_training(own_cache, tmp_path):
     report = json.loads(done.stdout)["networks"]["classifier"]
     record = json.loads(Path(report["file"]).with_suffix(".json").read_text())
     assert report["trained_now"] and record["processes"] == 2
-    failed = program(*args, "--set", "noise=1e30", "--set", "lr=10")
+    failed = program(*args, "--set", "noise=3e38", "--set", "lr=10")
     said = failed.stderr.decode()
     assert failed.returncode == 1 and "Traceback" not in said, said
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
