@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from html import escape
 from importlib.util import find_spec
-from inspect import isclass, isfunction, unwrap
+from inspect import getsourcelines, isclass, isfunction, unwrap
 from pathlib import Path
 
 import yaml
@@ -303,20 +303,43 @@ def rst(text):
     pieces = re.split(r"(\$[^$]+\$|`[^`]+`)", text)
     quote = {"$": r"\ :math:`{}`\ ", "`": r"\ ``{}``\ "}
     return "".join(
-        quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"([\\*_|`])", r"\\\1", p)
+        quote[p[0]].format(p[1:-1]) if i % 2 else re.sub(r"(?<!^    )([\\*_|`])", r"\\\1", p)
         for i, p in enumerate(pieces)
     )
 
 
+def listed(line):
+    "An indented line of a docstring as an item of a list, a deeper one as more of that item."
+    indent, text = len(line) - len(line.lstrip()), line.strip()
+    if not indent or not text:
+        return line
+    text = re.sub(r"(?<![`\w])([a-z]\w*_)(?![`\w])", r"`\1`", text)  # fitted attributes
+    return f"    * {text}" if indent <= 4 else f"      {text}"
+
+
+def on_one_line(f):
+    "True for a function whose whole signature stands on one line."
+    if isclass(f):
+        return False
+    first = next(
+        line for line in getsourcelines(f)[0] if line.lstrip().startswith(("def", "async"))
+    )
+    return bool(re.search(r":\s*#", first))
+
+
 def docstring(app, what, name, obj, options, lines):
     "On `autodoc-process-docstring`: Markdown to reStructuredText, and the docments as fields."
-    lines[:] = [rst(line) for line in lines]
+    if what == "data" and obj.__doc__ == type(obj).__doc__:  # that of dict or tuple
+        lines[:] = []
+    lines[:] = [rst(listed(line)) for line in lines]
     if what not in ("class", "exception", "function", "method"):
         return
     if isclass(obj) and "__init__" not in vars(obj):
         return
     said = {key: value.docment for key, value in docments(obj, full=True).items() if value.docment}
     back = said.pop("return", None)
+    if len(said) == 1 and not back and on_one_line(obj):  # the comment is that of what comes back
+        back, said = said.popitem()[1], {}
     lines += ["", *(f":param {key}: {rst(' '.join(value.split()))}" for key, value in said.items())]
     if back and not isclass(obj):
         lines.append(f":returns: {rst(' '.join(back.split()))}")

@@ -9,6 +9,7 @@ __all__ = ['add_by_label', 'place_in_sets', 'check_statistics', 'group_means', '
 
 # %% ../nbs/05_labelled_latents.ipynb #356fcd13
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
@@ -230,9 +231,11 @@ class LabelledMeans:
     def __add__(self, other: "LabelledMeans") -> "LabelledMeans":
         "The statistics of both, set by set and label by label, (n, l, M) as before; V adds too."
         _check_fit(self, other, sets=True)
-        total = [getattr(self, k) + getattr(other, k) for k in ("sums", "moments", "counts")]
-        caps = (self.per_set + other.per_set, self.draws + other.draws)
-        return LabelledMeans(*total, *caps, self.label_names)
+        total = {
+            k: getattr(self, k) + getattr(other, k)
+            for k in ("sums", "moments", "counts", "per_set", "draws")
+        }
+        return replace(self, **total)
 
     def join(
         self,
@@ -241,10 +244,11 @@ class LabelledMeans:
         "Put the sets of 4a before those of 4b."
         _check_fit(self, other, sets=False)
         second = "moments" if self.moments.ndim == other.moments.ndim else "squares"
-        both = [
+        sums, moments, counts = (
             torch.cat([getattr(c, k) for c in (self, other)]) for k in ("sums", second, "counts")
-        ]
-        return LabelledMeans(*both, self.per_set, self.draws + other.draws, self.label_names)
+        )
+        draws = self.draws + other.draws
+        return replace(self, sums=sums, moments=moments, counts=counts, draws=draws)
 
     def take(
         self,
@@ -411,11 +415,11 @@ def _plan(per_set, n_sets, parts, seed, batch_size, device, precision, moments):
 # %% ../nbs/05_labelled_latents.ipynb #9d01d288
 def _start(plan, place, sizes, state):
     "The collection of a part and its stream of random numbers, begun or where they stopped."
-    stream = part_stream(plan.seed, *place, plan.device)
+    stream = part_stream(plan.seed, place[0], place[1], plan.device)
     if state is None:
         kind = _moments_kind(plan.moments, plan.n_sets * sizes[0], sizes[1])
         share = split_evenly(plan.per_set, plan.parts)[place[1]]
-        found = LabelledMeans.empty(*sizes, share, 1, kind)
+        found = LabelledMeans.empty(sizes[0], sizes[1], share, 1, kind)
     else:
         found, position = state
         stream.set_state(position)
@@ -458,9 +462,9 @@ def fill(
             raise LSDError(
                 "the classifier's logits are not finite: check generator and classifier for NaN"
             )
-        y = torch.cat(y).to(tally.device)
-        used = found.add(torch.cat(z), y)
-        tally += y.bincount(minlength=len(tally))
+        labels = torch.cat(y).to(tally.device)
+        used = found.add(torch.cat(z), labels)
+        tally += labels.bincount(minlength=len(tally))
         if bar is not None:
             bar.update(used)
             _say_missing(bar, found)
@@ -730,13 +734,10 @@ def save_parts(
 ) -> Path:  # `path`
     "Write one or several finished parts to one file, atomically."
     parts = dict(sorted(parts.items()))
-    whole = None
-    for part in parts.values():
-        whole = part if whole is None else whole.join(part)
+    whole = functools.reduce(LabelledMeans.join, parts.values())
     rows = [[*place, part.per_set, part.draws] for place, part in parts.items()]
-    names = whole.label_names if whole else None
     meta = {"kind": "parts of labelled means", "parts": rows, "description": description}
-    return save_tensors(path, whole.tensors, {**meta, "label_names": names})
+    return save_tensors(path, whole.tensors, {**meta, "label_names": whole.label_names})
 
 
 def load_parts(
@@ -1107,12 +1108,13 @@ def labelled_means(
             print(f"labelled means: found in the cache ({config.filename})")
         return _from_artifact(config, found)
     with contextlib.ExitStack() as stack:
-        folder = cache_dir("runs", config.filename)
+        if fresh and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise LSDError("fresh means are built by one process: start without torchrun")
         if fresh:
-            if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-                raise LSDError("fresh means are built by one process: start without torchrun")
-            folder = stack.enter_context(tempfile.TemporaryDirectory(dir=cache_dir("runs")))
-            folder = Path(folder)
+            temporary = tempfile.TemporaryDirectory(dir=cache_dir("runs"))
+            folder = Path(stack.enter_context(temporary))
+        else:
+            folder = cache_dir("runs", config.filename)
         paths = collect_means(config, folder, device=device, progress=progress)
         if int(os.environ.get("RANK", 0)) == 0:
             means = _store_means(config, paths, device, started)

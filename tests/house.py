@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tokenize
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,10 +25,12 @@ def path_of(module):
     return LIB.joinpath(*module.split(".")).with_suffix(".py")
 
 
+@cache
 def source(module):
     return path_of(module).read_text(encoding="utf-8")
 
 
+@cache
 def tree(module):
     return ast.parse(source(module))
 
@@ -113,6 +116,7 @@ def comment_lines(text):
     }
 
 
+@cache
 def notebook(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
