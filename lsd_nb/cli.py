@@ -654,7 +654,7 @@ def means(
         pack_parts(files, out)
     return {**report, "file": str(out)}, f"{out}: {len(files)} parts"
 
-
+# %% ../nbs/99_cli.ipynb #8edd3a5c
 @command
 def merge(
     files: list[Path],  # files of `lsd-nb means --out`, of all shards, in any order

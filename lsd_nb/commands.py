@@ -88,7 +88,7 @@ def _complaint(e):
 
 
 @contextlib.contextmanager
-def polite() -> Iterator[None]:
+def polite() -> Iterator[None]:  # a context for the work
     "Failures become one line and status 1; what is printed meanwhile goes to standard error."
 
     def note(message, *_, **__):
