@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -229,14 +230,14 @@ def _checked(folder):
         raise LSDError(f"{folder} holds no decomposition of this version: {_REMEDY}")
     parts = {k: about.get(k) for k in ("options", "networks", "files")}
     names = about.get("label_names")
-    known = {"basis", "means", *_ROLES}
-    sound = (
-        all(isinstance(p, dict) for p in parts.values()) and "basis.safetensors" in parts["files"]
-    )
-    sound = sound and isinstance(names, list | None) and set(parts["networks"]) <= set(_ROLES)
+    sound = all(isinstance(p, dict) for p in parts.values())
+    sound = sound and "basis.safetensors" in parts["files"]
+    sound = sound and isinstance(names, list | None)
+    sound = sound and all(isinstance(n, str | int | float) for n in names or ())
+    sound = sound and set(parts["networks"]) <= set(_ROLES)
     sound = sound and set(parts["options"]) == {*_OPTIONS, *_OF_MODELS}
-    sound = sound and all(re.fullmatch(r"[a-z]+\.(safetensors|json)", n) for n in parts["files"])
-    if not sound or not {n.split(".")[0] for n in parts["files"]} <= known:
+    allowed = {f"{n}.{end}" for n in ("basis", "means", *_ROLES) for end in ("safetensors", "json")}
+    if not sound or not set(parts["files"]) <= allowed:
         raise LSDError(f"{folder}/config.json is not sound: {_REMEDY}")
     missing = [n for n in parts["files"] if not (folder / n).is_file()]
     if missing:
@@ -285,9 +286,12 @@ def load_decomposition(
     lsd.basis, lsd._names = LatentBasis.load(folder / "basis.safetensors"), about["label_names"]
     if "means.safetensors" in about["files"]:
         lsd.means = LabelledMeans.load(folder / "means.safetensors")
-    if lsd.basis.n_features_in_ != lsd.latent_dim:
+        if lsd._names is not None and len(lsd._names) != lsd.means.counts.shape[1]:
+            raise LSDError(f"{folder}/config.json names another number of labels: {_REMEDY}")
+    asked = getattr(networks["generator"], "latent_dim", lsd.latent_dim)
+    if not lsd.basis.n_features_in_ == lsd.latent_dim == np.prod(asked):
         raise LSDError(
             f"the basis in {folder} has {lsd.basis.n_features_in_} dimensions, the generator "
-            f"{lsd.latent_dim}: give the generator it was made with"
+            f"{np.prod(asked)}: give the generator it was made with"
         )
     return lsd
