@@ -51,9 +51,9 @@ def save_network(
             f"the {type(network).__name__} has no record of its configuration: "
             "only networks of `load_or_train` are saved"
         )
-    path = Path(path)
-    about = atomic_write(path.with_suffix(".json"), json.dumps(network.record, indent=1))
-    return [about, save_tensors(path, network.state_dict(), {"step": network.record["step"]})]
+    path, record = Path(path), dict(vars(network)["record"])
+    about = atomic_write(path.with_suffix(".json"), json.dumps(record, indent=1))
+    return [about, save_tensors(path, network.state_dict(), {"step": record["step"]})]
 
 # %% ../nbs/08b_saving.ipynb #c4aa625a
 def load_network(
@@ -228,7 +228,7 @@ def _checked(folder):
     about = read_json(folder / "config.json", _REMEDY)
     if about.get("kind") != "LatentSpectralDecomposition" or about.get("format") != 1:
         raise LSDError(f"{folder} holds no decomposition of this version: {_REMEDY}")
-    parts = {k: about.get(k) for k in ("options", "networks", "files")}
+    parts: dict[str, Any] = {k: about.get(k) for k in ("options", "networks", "files")}
     names = about.get("label_names")
     sound = all(isinstance(p, dict) for p in parts.values())
     sound = sound and "basis.safetensors" in parts["files"]
