@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images',
+           'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images', 'report_of',
            'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
@@ -27,7 +27,7 @@ from .encoder import Encoder, EncoderConfig
 from .gan import Generator
 from .latents import LabelledMeans, encode_labelled, sample_labelled
 from .models import LatentModel, sample_latents
-from .operators import rotation_path, slerp
+from .operators import on_sphere, rotation_path, slerp
 from .training import load_or_train
 
 # %% ../nbs/08_decomposition.ipynb #b5e5195f
@@ -317,14 +317,36 @@ def invert_images(
             found.append(z.detach().cpu())
     return torch.cat(found)
 
+# %% ../nbs/08_decomposition.ipynb #4d3fcbac
+def report_of(
+    models: LatentModel,  # the three maps
+    basis: LatentBasis,  # fitted
+    z: Any = None,  # latents (N, M) that `fit` has not seen, to measure the reading
+    labels: Any = None,  # their labels (N,)
+) -> str:  # a few lines
+    "What a basis can do, in words and numbers."
+    half = 0 if z is None else len(z) // 2
+    y = None if labels is None else np.asarray(labels).reshape(-1)
+    apart = () if y is None or not half else (z[:half], y[:half], z[half:], y[half:])
+    lines = [basis.report(*apart)]
+    if models.classifier is not None:
+        p, own = models.judge(on_sphere(basis.vectors_)), np.asarray(basis.labels_).tolist()
+        place = {c: i for i, c in enumerate(np.asarray(basis.classes_).tolist())}
+        goal = torch.tensor([place.get(c, -1) for c in own])
+        pure = int(((p.argmax(1) == goal) & (p.amax(1) > 0.9)).sum())
+        lines.append(f"{pure} of {len(own)} vectors decode to their label (confidence > 0.9).")
+    if models.encoder is None:
+        lines.append("Without an encoder: edit with it, don't classify images with it.")
+    return "\n".join(lines)
+
 # %% ../nbs/08_decomposition.ipynb #dbcd5527
 class LatentSpectralDecomposition:
     """A labelled orthogonal basis for a generator's latent space, and what it does to images.
 
     Attributes: `models` (the three maps, a `LatentModel`), `latent_dim` (M); after `fit`, `means`
     (labelled statistics) and `basis` (a `LatentBasis` with `vectors_` (K, M), `labels_`, `sets_`).
-    Every method that takes images (N, …) takes `latents=` (N, M) instead, with or without an
-    encoder. Raises `LSDError` for images of another shape, kind or range, and before `fit`.
+    Whatever takes images (N, …) takes `latents=` (N, M) instead, with or without an encoder.
+    Raises `LSDError` for images of another shape, kind or range, and before `fit`.
     """
 
     def __init__(
@@ -458,9 +480,7 @@ class LatentSpectralDecomposition:
         k: int = 4,  # amplitudes to keep, 1 … M
         sample: bool = False,  # use a sampled code instead of the mean
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
-        # scale what is left to the norm of the whole code; False decodes the shorter latent, as
-        # the paper does
-        rescale: bool = True,
+        rescale: bool = True,  # to the norm of the whole code; the paper decodes the shorter one
         latents: Any = None,  # (N, M) instead of images
     ) -> Tensor:  # images (N, …)
         "Keep the k largest |amplitudes| and decode what is left."
@@ -483,9 +503,7 @@ class LatentSpectralDecomposition:
         images: Any = None,  # (N, …)
         path: Iterable | None = None,  # labels to pass through, in order; default: all of them
         steps: int = 3,  # frames per pair of labels, ≥ 1
-        # "swap": exchange amplitudes, raise the new label's until it shows; "paper": rank one,
-        # equation (12); "plane": Givens rotation
-        kind: str = "swap",
+        kind: str = "swap",  # "swap", "paper" or "plane", see `rotation_frames`
         sample: bool = False,  # use a sampled code instead of the mean
         confidence: float = 0.9,  # "swap": how sure the classifier must be of each label, in (0, 1)
         latents: Any = None,  # (N, M) instead of images
@@ -497,6 +515,12 @@ class LatentSpectralDecomposition:
         frames = rotation_frames(self.models, self.basis, z, path, steps, kind, confidence)
         return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
+    def report(self, images: Any = None, labels: Any = None, latents: Any = None) -> str:
+        "What the basis can do, in words; with images `fit` has not seen (N, …), beside others."
+        known = images is not None or latents is not None
+        z = self.encode(images, latents=latents) if known else None
+        return report_of(self.models, self.fitted(), z, labels)
+
     def explore(self, images: Any = None) -> Any:
         "Knobs for a notebook, see the chapter on exploring; images default to MNIST's test set."
         from lsd_nb.explore import explore  # a later chapter: imported when asked for
@@ -506,11 +530,9 @@ class LatentSpectralDecomposition:
     def invert(
         self,
         images: Any,  # (N, …)
-        steps: int = 200,  # iterations of Adam
-        lr: float = 0.05,  # its learning rate
-        weight: float = 0.01,  # w, weight of the pull towards the prior's centre
         starts: int = 64,  # random latents to choose a start from, without an encoder
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
+        **options: Any,  # `steps`, `lr` and `weight`, see `invert_images`
     ) -> Tensor:  # latents (N, M), on the CPU
         "Latents whose images are closest to the given ones; refines an encoder's codes."
         x = self.models.check_images(images, unclipped).float()
@@ -518,4 +540,4 @@ class LatentSpectralDecomposition:
             begin = best_starts(self.models, x, starts, self.seed)
         else:
             begin = self.encode(x, unclipped=unclipped)
-        return invert_images(self.models, x, begin, steps, lr, weight, self.progress)
+        return invert_images(self.models, x, begin, progress=self.progress, **options)

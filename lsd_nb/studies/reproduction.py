@@ -178,8 +178,13 @@ def score(
     "All rows for one set of networks."
     weight, curve = choose_weight(lsd, *data.valid)
     bases = bases_of(lsd, weight)
-    rows = [scoreboard_row("classifier_accuracy", [accuracy(lsd.models.logits, *data.test)])]
-    found = run_trials(bases, *data.test, trials, seed, progress)
+    rows = [
+        scoreboard_row(
+            "classifier_accuracy", [accuracy(lsd.models.logits, data.test.images, data.test.labels)]
+        )
+    ]
+    images, labels = data.test
+    found = run_trials(bases, images, labels, trials, seed, progress)
     rows += [scoreboard_row(id, values) for id, values in found.items()]
     for suffix, l in bases.items():
         vectors = on_sphere(torch.as_tensor(l.basis.vectors_))
@@ -305,19 +310,19 @@ def reproduce(
     progress: bool = True,  # show bars, say what is reused
 ) -> dict:  # the scoreboard: {"header": …, "rows": […]}
     "Steps 4 to 6 and every number of the table; writes scoreboard.json and the figures."
-    started, device = time.monotonic(), pick_device(device)
+    started, where = time.monotonic(), pick_device(device)
     config = EncoderConfig.for_dataset(dataset, preset)
-    nets = load_pretrained(dataset, preset, str(device))
+    nets = load_pretrained(dataset, preset, str(where))
     data = load_dataset(dataset, progress=progress)
     n_sets = n_sets or max(1, config.gan.latent_dim // config.classifier.classes)
     means = MeansConfig(encoder=config, per_set=per_set, n_sets=n_sets, seed=seed)
     lsd = LatentSpectralDecomposition.as_published(
         *nets, per_set=per_set, seed=seed, progress=progress
     )
-    lsd.fit_means(labelled_means(means, str(device), progress, fresh))
+    lsd.fit_means(labelled_means(means, str(where), progress, fresh))
     rows, chosen = score(lsd, data, trials, seed, progress)
     header = {
-        **run_record(seed, device=device),
+        **run_record(seed, device=where),
         "commit": _commit(),
         "preset": preset,
         "dataset": dataset,
