@@ -64,6 +64,7 @@ LIBRARY = [
     "operators",
     "attributes",
     "decomposition",
+    "saving",
     "explore",
     "export",
 ]
