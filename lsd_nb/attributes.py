@@ -98,7 +98,11 @@ def joint_covariances(
     mean = z.mean(0)
     x = torch.cat([a.design for a in attributes], 1)
     known = torch.cat([a.known[:, None].expand_as(a.design) for a in attributes], 1).double()
-    together = (known.T @ known).clamp(min=1)
+    together = known.T @ known
+    if (together == 0).any():
+        raise LSDError(
+            "no latent has both of two attributes: fit them apart, or label some latents"
+        )
     cross = x.T @ (z - mean) / together.diagonal()[:, None]
     return Covariances(mean, (z - mean).T @ (z - mean) / len(z), cross, x.T @ x / together)
 
@@ -304,7 +308,7 @@ class AttributeBasis(BaseEstimator):
     def __init__(
         self,
         blocks="orthogonal",  # attributes orthogonal in the metric; or "oblique": as they are
-        shrinkage="auto",  # of the latents' correlations, in [0, 1]; "auto": the oracle approximation
+        shrinkage="auto",  # of the latents' correlations, in [0, 1], or "auto"
         kinds=None,  # {name: "category" or "number"} where values do not say it
     ):
         self.blocks, self.shrinkage, self.kinds = blocks, shrinkage, kinds
@@ -405,7 +409,7 @@ class AttributeBasis(BaseEstimator):
         return _labels_like(labels[found.argmax(1).cpu().numpy()], Z)
 
     def move(self, Z, attribute, amount, label=None, keep=()):  # latents (N, M), in the kind of `Z`
-        "Add `amount`, a number or (N,), to an amplitude; those of other attributes stay without `keep`."
+        "Add `amount`, a number or (N,), to an amplitude; without `keep`, those of others stay."
         z = self._latents(Z, attribute)
         step = torch.as_tensor(self.direction(attribute, label, keep)).to(z)
         return _like(z + torch.as_tensor(amount).to(z)[..., None] * step, Z)
