@@ -260,14 +260,17 @@ def _checked_blocks(path, t: dict, meta: dict) -> None:
 
     if meta.get("kind") != "AttributeBasis":
         raise LSDError(f"{path} holds no AttributeBasis: expected a file of AttributeBasis.save")
-    entries = meta.get("attributes")
-    if not isinstance(entries, list) or not entries or not isinstance(meta.get("params"), dict):
+    entries, params = meta.get("attributes"), meta.get("params")
+    if not isinstance(params, dict) or set(params) != set(AttributeBasis().get_params()):
+        raise no("its parameters are not those of this version")
+    if not isinstance(entries, list) or not entries:
         raise no("its list of attributes is missing")
     try:
         sizes = [len(e["labels"]) if e["kind"] == "category" else 1 for e in entries]
         ranks = [int(e["rank"]) for e in entries]
         c, r, m = sum(sizes), sum(ranks), len(t["center"])
         names = {str(e["name"]) for e in entries}
+        texts = [np.array(e["labels"], e["dtype"]).dtype.kind for e in entries if e["labels"]]
     except (KeyError, TypeError, ValueError) as e:
         raise no(f"an attribute or a tensor is not as it should be ({type(e).__name__})") from e
     shapes = dict.fromkeys(("vectors", "duals", "rows"), (c, m)) | {"offsets": (c,)}
@@ -276,7 +279,7 @@ def _checked_blocks(path, t: dict, meta: dict) -> None:
         "means": (len(sizes), m),
     }
     shapes |= {"right": (m, r), "left": (r, m)}
-    if len(names) < len(sizes) or set(t) != set(shapes):
+    if len(names) < len(sizes) or set(t) != set(shapes) or set(texts) - set("biufU"):
         raise no("names occur twice, or tensors are missing")
     for name, shape in shapes.items():
         if (
@@ -378,8 +381,11 @@ class AttributeBasis(BaseEstimator):
 
     def direction(self, attribute, label=None, keep=()):  # (M,), or (N, M) for N labels
         "What one unit adds; with `keep`, readings of these attributes do not change by it."
+        keep = (keep,) if isinstance(keep, str) else tuple(keep)
         for name in (attribute, *keep):
             self._check(name)
+        if attribute in keep:
+            raise LSDError(f"{attribute} can't both move and stay: leave it out of keep")
         i = self._index(attribute, label)
         d = self._t["vectors"][i]
         if len(keep):

@@ -200,7 +200,7 @@ def test_wrong_calls(basis):
     for call, message in (
         (lambda: basis.read(Z, "weight"), "no attribute"),
         (lambda: basis.direction("digit"), "no label"),
-        (lambda: basis.move(Z, "age", 1, keep=["age"]), "nothing is left"),
+        (lambda: basis.move(Z, "age", 1, keep=["age"]), "both move and stay"),
         (lambda: basis.move(Z, "age", 1, keep=["weight"]), "no attribute"),
         (lambda: basis.read(Z[0], "age"), "latents"),
         (lambda: basis.read(Z[:, :3], "age"), "features"),
