@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['as_latents', 'gram_schmidt', 'modified_gram_schmidt', 'lowdin', 'orthonormal_complement', 'orthogonalise',
            'amplitudes', 'synthesise', 'Moments', 'label_moments', 'covariances', 'shrunk', 'whitening', 'lift',
-           'labelled_vectors', 'complement_of', 'leace', 'readers', 'reading_scores', 'LatentBasis']
+           'labelled_vectors', 'complement_of', 'readers', 'leace', 'reading_scores', 'LatentBasis']
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #264163c8
 import importlib
@@ -123,6 +123,8 @@ def lowdin(
     "Löwdin's (weighted) symmetric orthogonalisation: the polar factor of diag(w)·η̂, by one SVD."
     rows = _unit(means)
     w = torch.ones(len(rows)) if weights is None else torch.as_tensor(weights)
+    if w.shape != (len(rows),) or not ((w > 0) & w.isfinite()).all():
+        raise LSDError(f"weights must be {len(rows)} positive finite numbers, one per mean")
     w = (w.double() / w.max()).clamp(min=1e-150)
     order = w.argsort(descending=True, stable=True)  # the SVD is exact when large rows come first
     u, s, vh = torch.linalg.svd(rows[order] * w[order, None], full_matrices=False)
@@ -239,7 +241,8 @@ def _lowdin_family(
     first = sets == sets.min()
     if w == float("inf"):
         return _lowdin_setwise(means, first, weights, tol)
-    return lowdin(means, (weights / weights.max()) * torch.where(first, float(w), 1.0), tol)
+    heavy = weights.new_full((), float(w))
+    return lowdin(means, weights / weights.max() * torch.where(first, heavy, 1.0), tol)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #2dde0dc5
 def orthogonalise(
@@ -312,7 +315,7 @@ def synthesise(
     t = as_latents(c, len(vectors), "amplitudes")
     return _like(t @ torch.as_tensor(vectors).to(t.dtype).to(t.device), c)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #e9c7ba8c
+# %% ../nbs/06_quasi_eigenvectors.ipynb #bf003e1b
 class Moments(NamedTuple):
     "What a basis needs to know of labelled latents; sums add, so collections merge by adding."
 
@@ -324,7 +327,8 @@ class Moments(NamedTuple):
 
     def plus(self, other: "Moments") -> "Moments":
         "The moments of both collections, which have the same sets, labels and origin."
-        return Moments(*(a + b for a, b in zip(self[:3], other[:3], strict=True)), self.origin)
+        counts, sums, second = (a + b for a, b in zip(self[:3], other[:3], strict=True))
+        return Moments(counts, sums, second, self.origin)
 
 
 def label_moments(
@@ -348,7 +352,7 @@ def label_moments(
     second = torch.stack([x.T @ (x * v) if full else (x * x * v).sum(0) for x, v in parts])
     return Moments(counts.view(n, l), sums.view(n, l, -1), second, origin)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #36e03f98
+# %% ../nbs/06_quasi_eigenvectors.ipynb #92fcc5c0
 def covariances(
     moments: Moments,  # of latents of one or more sets
 ) -> tuple[Tensor, Tensor]:  # each (M, M), or (M,) where only squares are known; float64
@@ -359,18 +363,20 @@ def covariances(
     second, overall = moments.second.sum(0) / n, sums.sum(0) / n
     if second.ndim == 1:
         within, total = second - (sums * mean).sum(0) / n, second - overall**2
-        return within.clamp(min=0), total.clamp(min=0)
-    return second - sums.T @ mean / n, second - torch.outer(overall, overall)
+        return torch.where(within > 1e-12 * second, within, 0.0), total.clamp(min=0)
+    within, total = second - sums.T @ mean / n, second - torch.outer(overall, overall)
+    known = (within.diagonal() > 1e-12 * second.diagonal()).double()  # the rest is rounding
+    return within * torch.outer(known, known), total
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #40a16f24
+# %% ../nbs/06_quasi_eigenvectors.ipynb #33f96c9d
 def shrunk(
     covariance: Tensor,  # (M, M) or its diagonal (M,), positive semidefinite
     n: float,  # how many latents it was estimated from, > 0
-    shrinkage: float | str = "auto",  # in [0, 1], or "auto": the oracle approximation (OAS)
+    shrinkage: float | str = "auto",  # in [0, 1], or "auto": OAS, at most (M/n)²
 ) -> tuple[Tensor, float]:  # covariance of the same shape, and the shrinkage that was used
     "Shrink correlations towards zero, $W ↦ D^{½}((1-s)R + s I)D^{½}$: units do not matter."
     variance = covariance if covariance.ndim == 1 else covariance.diagonal()
-    some = variance > 1e-14 * variance.max()
+    some = variance > 1e-28 * variance.max()
     d = torch.where(some, variance, variance[some].mean() if some.any() else 1.0)
     if covariance.ndim == 1:
         return d, 0.0
@@ -380,11 +386,13 @@ def shrunk(
     if shrinkage == "auto":
         alpha, p = float(r.square().mean()), len(r)
         spread = (n + 1) * (alpha - 1 / p)
-        shrinkage = 1.0 if spread <= 0 else min((alpha + 1) / spread, 1.0)
-    r = (1 - shrinkage) * r + shrinkage * torch.eye(len(r), dtype=r.dtype)
-    return r * torch.outer(d, d).sqrt(), float(shrinkage)
+        amount = min(1.0 if spread <= 0 else (alpha + 1) / spread, (len(r) / n) ** 2, 1.0)
+    else:
+        amount = float(shrinkage)
+    r = (1 - amount) * r + amount * torch.eye(len(r), dtype=r.dtype)
+    return r * torch.outer(d, d).sqrt(), amount
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #87e3400f
+# %% ../nbs/06_quasi_eigenvectors.ipynb #385b99a8
 def whitening(
     metric: Tensor | None,  # (M, M) symmetric positive definite, its diagonal (M,), or None: I
 ) -> tuple[Tensor | None, Tensor | None]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape
@@ -411,13 +419,13 @@ def _times(
         return rows
     return rows * matrix if matrix.ndim == 1 else rows @ matrix
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #fbc45142
+# %% ../nbs/06_quasi_eigenvectors.ipynb #001df3e8
 def lift(
     rows: Tensor,  # (K, M) means minus their centre; those of set 1 sum to zero
     first: Tensor,  # (K,) boolean: which rows belong to set 1
-    towards: Tensor,  # (M,) where the extra direction should point, for example from 0 to the centre
+    towards: Tensor,  # (M,) where the extra direction should point: to the centre
 ) -> tuple[Tensor, Tensor]:  # lifted rows (K, M) or (K, M + 1); and what each row was lifted by
-    "Push centred means along a direction they do not span, so far that a simplex gets right angles."
+    "Push centred means along a direction of its own, until a simplex has right angles."
     simplex, (k, m) = rows[first], rows.shape
     size = simplex.square().sum(1).mean().div(max(len(simplex) - 1, 1)).sqrt()
     size = size if size > 0 else torch.ones_like(size)
@@ -435,7 +443,7 @@ def lift(
     up = size * rest / rest.norm()
     return rows + up, up
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #cf677762
+# %% ../nbs/06_quasi_eigenvectors.ipynb #1ae0b035
 def labelled_vectors(
     means: Tensor,  # (K, M) label means, as they are
     sets: Tensor,  # (K,) set of each, integers ≥ 1; the smallest is the one that is read
@@ -476,7 +484,7 @@ def labelled_vectors(
     dual = xi if white is None else _times(xi, white.T if white.ndim == 2 else white)
     return _times(xi, colour), dual, point
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #0c29abd7
+# %% ../nbs/06_quasi_eigenvectors.ipynb #98eda425
 def complement_of(
     vectors: Tensor,  # (K, M)
     duals: Tensor,  # (K, M), their duals
@@ -497,33 +505,19 @@ def complement_of(
     )
     return more, more - more @ vectors.T @ duals / m
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #8c09d17a
-def leace(
-    moments: Moments,  # of the latents
-    erased: Tensor,  # (l, C): which labels (rows) each erased indicator (column) counts as 1
-) -> tuple[Tensor, Tensor, Tensor]:  # A (M, r), B (r, M) and μ (M,): z ↦ z - (z - μ) A B
-    "Least-squares concept erasure: $z - W^+PW(z-μ)$, $W = Σ^{-½}$, P onto the span of $WΣ_{xz}$."
-    n, sums = moments.counts.sum(), moments.sums.sum(0)
-    mean = sums.sum(0) / n
-    share = moments.counts.sum(0)[:, None] / n
-    cross = ((sums / n - share * mean).T @ erased.double()).T  # (C, M)
-    white, colour = whitening(shrunk(covariances(moments)[1], float(n), 1e-10)[0])
-    _, s, vh = torch.linalg.svd(_times(cross, white), full_matrices=False)
-    kept = vh[s > 1e-8 * s[0]]
-    dual = _times(kept, white.T if white.ndim == 2 else white)
-    return dual.T, _times(kept, colour), mean + moments.origin
-
-# %% ../nbs/06_quasi_eigenvectors.ipynb #3213d3de
+# %% ../nbs/06_quasi_eigenvectors.ipynb #d8f8a33b
 def _codes_of(
     y,  # labels (N,): array, tensor, list, pandas column, categorical
-    classes: np.ndarray
-    | None = None,  # the labels there are (l,); those of `y`, sorted, if not given
+    classes: np.ndarray | None = None,  # labels there are (l,); those of `y`, sorted, if not given
+    n: int | None = None,  # how many labels there must be
 ) -> tuple[np.ndarray, np.ndarray]:  # classes (l,), and the number of each label (N,), -1: unknown
     "Labels as numbers; `LSDError` for missing labels and wrong shapes."
     y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     if y.ndim != 1:
         raise LSDError(f"labels have shape {y.shape}: expected (N,), one label per latent")
+    if n is not None and len(y) != n:
+        raise LSDError(f"{len(y)} labels for {n} latents: give one label per latent")
     if y.dtype.kind == "O":
         if any(v is None or type(v).__name__ == "NAType" or v != v for v in y):
             raise LSDError("labels are missing (None, NaN or NA): leave these latents out")
@@ -535,7 +529,7 @@ def _codes_of(
     number = {label: k for k, label in enumerate(classes.tolist())}
     return classes, np.array([number.get(v, -1) for v in y.tolist()], int)
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #85e15f57
 def _labels_like(
     y: np.ndarray,  # labels (N,)
     given,  # what the user passed in
@@ -564,7 +558,7 @@ def _deal(
         sets[mine] = 1 + np.arange(len(mine)) % n_sets
     return sets
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #54871cb5
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b230fc0e
 def readers(
     reading: str,  # "signed", "absolute" or "nearest"
     duals: Tensor,  # (L, M) of the vectors that are read
@@ -591,7 +585,7 @@ def _class_scores(
     empty = low.expand(-1, classes)
     return empty.scatter_reduce(1, codes.to(c.device).expand_as(c), c, "amax")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #f2a959f2
+# %% ../nbs/06_quasi_eigenvectors.ipynb #f22a36cc
 def _halves(
     codes: Tensor,  # number of each label (N,)
     sets: Tensor,  # set of each latent (N,)
@@ -604,7 +598,23 @@ def _halves(
     rank[order] = torch.arange(len(cell)) - (count.cumsum(0) - count)[cell[order]]
     return rank % 2 == 1
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #a4559b48
+# %% ../nbs/06_quasi_eigenvectors.ipynb #262d2fef
+def leace(
+    moments: Moments,  # of the latents
+    erased: Tensor,  # (l, C): which labels (rows) each erased indicator (column) counts as 1
+) -> tuple[Tensor, Tensor, Tensor]:  # A (M, r), B (r, M) and μ (M,): z ↦ z - (z - μ) A B
+    "Least-squares concept erasure: $z - W^+PW(z-μ)$, $W = Σ^{-½}$, P onto the span of $WΣ_{xz}$."
+    n, sums = moments.counts.sum(), moments.sums.sum(0)
+    mean = sums.sum(0) / n
+    share = moments.counts.sum(0)[:, None] / n
+    cross = ((sums / n - share * mean).T @ erased.double()).T  # (C, M)
+    white, colour = whitening(shrunk(covariances(moments)[1], float(n), 1e-10)[0])
+    _, s, vh = torch.linalg.svd(_times(cross, white), full_matrices=False)
+    kept = vh[s > 1e-8 * s[0]]
+    dual = _times(kept, white if white is None or white.ndim == 1 else white.T)
+    return dual.T, _times(kept, colour), mean + moments.origin
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b720ddfb
 def reading_scores(
     Z,  # latents (N, M) to learn from; tensor or array
     y,  # their labels (N,)
@@ -635,47 +645,7 @@ def reading_scores(
         found[name] = 100 * float((peer.fit(z, code).predict(t) == truth).mean())
     return found
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #bc79152e
-def _nearest_right(
-    learned: Moments,  # of the latents to learn from
-    z: Tensor,  # other latents (N, M)
-    codes: Tensor,  # number of each one's label (N,)
-    shrinkage: float | str | None,  # of the metric within labels; None: the identity metric
-) -> float:  # in [0, 1]
-    "How often the nearest label mean is the right one; in the within-label metric this is LDA."
-    count = learned.counts.sum(0)
-    means = learned.sums.sum(0) / count[:, None]
-    metric, prior = None, torch.zeros_like(count)
-    if shrinkage is not None:
-        metric = shrunk(covariances(learned)[0], float(count.sum()), shrinkage)[0]
-        prior = (count / count.sum()).log() / means.shape[1]
-    rows, offset = readers("nearest", means, means, torch.zeros_like(means[0]), metric)
-    best = (_project(z.detach().cpu().double() - learned.origin, rows) + offset + prior).argmax(1)
-    return float((best == codes).double().mean())
-
-
-def _held_out(
-    basis: "LatentBasis",  # its parameters are taken
-    z: Tensor,  # latents (N, M)
-    codes: Tensor,  # number of each label (N,)
-    parts: list[Moments],  # of the first and of the second half
-    second: Tensor,  # (N,) boolean: which latents are of the second half
-    classes: np.ndarray,  # labels (l,)
-) -> dict | None:  # n, and shares in [0, 1]: basis, nearest_mean, lda; None with too few latents
-    "Learn from one half and read the other, both ways."
-    if any((part.counts.sum(0) == 0).any() for part in parts) or len(classes) < 2:
-        return None
-    found = {"n": len(z), "basis": 0.0, "nearest_mean": 0.0, "lda": 0.0}
-    for part, other in zip(parts, (second, ~second), strict=True):
-        trial, share = clone(basis)._build_from(part, classes, z), float(other.double().mean())
-        x, c = z[other], codes[other]
-        best = trial._scores(x)[0].argmax(1)
-        found["basis"] += share * float((best == c).double().mean())
-        found["nearest_mean"] += share * _nearest_right(part, x, c, None)
-        found["lda"] += share * _nearest_right(part, x, c, basis.shrinkage)
-    return found
-
-# %% ../nbs/06_quasi_eigenvectors.ipynb #dff99f7e
+# %% ../nbs/06_quasi_eigenvectors.ipynb #f991daf8
 _PUBLISHED = {
     "method": "gram_schmidt",
     "set_weight": 1.0,
@@ -705,16 +675,20 @@ def _check_parameters(
             raise LSDError(f"{name} must be one of {allowed}, got {value!r}")
     for name, low, high in (("set_weight", 0, None), ("temperature", 0, 1e300)):
         value = getattr(basis, name)
-        good = isinstance(value, numbers.Real) and value > low and (high is None or value < high)
+        good = (
+            isinstance(value, (int, float, np.number))
+            and value > low
+            and (high is None or value < high)
+        )
         if not good:
             raise LSDError(f"{name} must be a positive number, got {value!r}")
     s = basis.shrinkage
-    if s != "auto" and not (isinstance(s, numbers.Real) and 0 <= s <= 1):
+    if s != "auto" and not (isinstance(s, (int, float, np.number)) and 0 <= s <= 1):
         raise LSDError(f"shrinkage must be 'auto' or a number in [0, 1], got {s!r}")
     if basis.method != "lowdin" and basis.set_weight not in (1, float("inf")):
         raise LSDError(f"set_weight is for method='lowdin', not {basis.method!r}: leave it at 1")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #26e96bab
+# %% ../nbs/06_quasi_eigenvectors.ipynb #5f97920d
 def _as_error(f, *args, **kwargs):
     "Call a check of scikit-learn; `LSDError` in one line."
     try:
@@ -741,7 +715,7 @@ def _dealt_on(codes: np.ndarray, have: np.ndarray, n_sets: int) -> np.ndarray:
         sets[mine] = 1 + (int(have[k]) + np.arange(len(mine))) % n_sets
     return sets
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #7d739ae0
 def _first(codes: Tensor, sets: Tensor) -> Tensor:
     "Indices of each label's vector of its lowest set."
     order = sets.argsort(stable=True)
@@ -776,7 +750,8 @@ def _kept(means, sets, labels, center: bool, rank_deficient: str) -> Tensor:
 def _of_sets(moments: Moments, sets: Tensor) -> Moments:
     "The moments of some sets (L,) alone."
     own = torch.unique(sets) - 1
-    return Moments(*(t[own] for t in moments[:3]), moments.origin)
+    counts, sums, second = (t[own] for t in moments[:3])
+    return Moments(counts, sums, second, moments.origin)
 
 
 def _metric(basis: "LatentBasis", moments: Moments | None, sets: Tensor):
@@ -790,7 +765,7 @@ def _metric(basis: "LatentBasis", moments: Moments | None, sets: Tensor):
     part = _of_sets(moments, sets)
     return shrunk(covariances(part)[0], float(part.counts.sum()), basis.shrinkage)
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #0716ac23
 def _condition(rows: Tensor) -> float:
     "Ratio of the largest and the smallest singular value of rows (K, M) at norm 1."
     s = torch.linalg.svdvals(_unit(rows))
@@ -816,7 +791,7 @@ def _as_table(basis: "LatentBasis", c, Z):
         return package.DataFrame(c, columns=names, index=getattr(Z, "index", None))
     return package.DataFrame(c, schema=names, orient="row")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #fecc012a
+# %% ../nbs/06_quasi_eigenvectors.ipynb #3df69ca5
 def _latents(
     basis: "LatentBasis",  # fitted
     Z,  # latents (N, M), tensor or array
@@ -849,7 +824,7 @@ def _validated(
     except ValueError as e:
         raise LSDError(" ".join(str(e).split())) from e
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #761e44d3
+# %% ../nbs/06_quasi_eigenvectors.ipynb #55e473c5
 def _chosen(
     labels: list | None,  # the labels to use; all if not given
     classes: np.ndarray,  # the labels there are (l,)
@@ -863,7 +838,7 @@ def _chosen(
         raise LSDError(f"labels={list(labels)}: each must occur in y, and be listed once")
     return classes[some], np.where(some, np.cumsum(some) - 1, -1)[codes]
 
-
+# %% ../nbs/06_quasi_eigenvectors.ipynb #b6afd52e
 def _labelled(
     basis: "LatentBasis",  # for its parameters
     Z,  # latents (N, M), tensor or array
@@ -873,7 +848,7 @@ def _labelled(
     known: np.ndarray | None = None,  # labels (l,) that are known already
     old: Moments | None = None,  # what was learned before
 ) -> tuple:  # latents (N, M), numbers of labels (N,), sets (N,), weights (N,), and labels (l,)
-    "What `fit` and `partial_fit` are given, checked; latents of other labels or weight 0 are left out."
+    "What is fitted, checked, without latents of other labels or of weight 0."
     _check_parameters(basis)
     if y is None:
         raise LSDError("requires y to be passed, but the target y is None: give labels (N,)")
@@ -902,12 +877,23 @@ def _labelled(
         have = np.zeros(len(classes)) if old is None else old.counts.sum(0).numpy()
         sets = _dealt_on(codes[mine], have, basis.n_sets if old is None else len(old.counts))
     found = (torch.from_numpy(np.ascontiguousarray(v[mine])) for v in (z.numpy(), codes, w))
-    z, codes, w = found
-    return z, codes, torch.as_tensor(sets).long(), w, classes
+    kept, numbers_of, weights = found
+    return kept, numbers_of, torch.as_tensor(sets).long(), weights, classes
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #98ce4f94
+# %% ../nbs/06_quasi_eigenvectors.ipynb #ead3453f
+def _means_of(means, labels, sets=None) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
+    "Means (K, M), numbers of their labels (K,), sets (K,), and labels (l,), checked."
+    t, (classes, codes) = as_latents(means, what="means").detach().cpu(), _codes_of(labels)
+    if sets is None:
+        sets = [1 + int((codes[:k] == c).sum()) for k, c in enumerate(codes)]
+    for name, v in (("labels", codes), ("sets", sets)):
+        if t.ndim != 2 or len(v) != len(t):
+            raise LSDError(f"{len(v)} {name} for means of shape {tuple(t.shape)}: one per mean")
+    return t, torch.as_tensor(codes), torch.as_tensor(_whole(sets, "sets")), classes
+
+
 def _moments_of(stats) -> Moments:
-    "Moments from an object with counts (n, l), sums (n, l, M) and moments (n, l, M, M) or (n, l, M)."
+    "Moments from counts (n, l), sums (n, l, M) and moments (n, l, M, M) or (n, l, M)."
     counts, sums = (torch.as_tensor(getattr(stats, k)).double() for k in ("counts", "sums"))
     second = torch.as_tensor(stats.moments).double().sum(1)
     (n, l), m = counts.shape, sums.shape[-1]
@@ -925,7 +911,234 @@ def _classes_of(stats) -> np.ndarray:
     l = torch.as_tensor(stats.counts).shape[1]
     return np.asarray(names if names is not None else np.asarray(stats.labels)[:l])
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #aa779431
+# %% ../nbs/06_quasi_eigenvectors.ipynb #44a99f97
+def _store(
+    basis: "LatentBasis",  # gets its fitted attributes
+    t: dict[str, Tensor],  # vectors, duals, means, center, rows, offsets, codes, sets, read
+    classes: np.ndarray,  # labels (l,)
+    moments: Moments | None,  # what they were made from
+    given,  # the kind of array to answer in
+) -> "LatentBasis":  # `basis`
+    "Set the fitted attributes from tensors."
+    for name in ("vectors", "duals", "means", "center"):
+        setattr(basis, f"{name}_", _like(t[name], given))
+    basis._codes, basis._rows, basis._offsets = t["codes"], t["rows"], t["offsets"]
+    basis._read, basis.classes_, basis.moments_ = t["read"], classes, moments
+    cpu = torch.empty(0) if isinstance(given, Tensor) else given
+    basis.labels_ = _labels_like(_with_blank(classes, t["codes"].numpy()), cpu)
+    basis.sets_ = _labels_like(t["sets"].numpy(), cpu)
+    basis.held_out_, basis.n_features_in_ = None, t["vectors"].shape[1]
+    basis.condition_ = _condition(t["means"] - t["center"])
+    return basis
+
+
+def _tensors(basis: "LatentBasis") -> dict[str, Tensor]:
+    "What `_store` set, as tensors by name."
+    names = ("vectors", "duals", "means", "center", "sets")
+    found = {n: torch.as_tensor(getattr(basis, f"{n}_")).cpu() for n in names}
+    rest = {n: getattr(basis, f"_{n}") for n in ("codes", "rows", "offsets", "read")}
+    return {**found, **rest}
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #221d07b7
+def _build(
+    basis: "LatentBasis",  # with its parameters
+    means: Tensor,  # label means (K, M)
+    codes: Tensor,  # number of each one's label (K,)
+    sets: Tensor,  # its set (K,)
+    classes: np.ndarray,  # labels (l,)
+    moments: Moments | None,  # for the metric
+    given,  # the kind of array to answer in
+) -> "LatentBasis":  # `basis`, fitted
+    "Orthogonalise the means and set every fitted attribute."
+    _check_parameters(basis)
+    kept = _kept(means, sets, classes[codes.numpy()], basis.center, basis.rank_deficient)
+    means, codes, sets = means[kept].double(), codes[kept], sets[kept]
+    read = _first(codes, sets) if basis.read_sets == "first" else torch.arange(len(codes))
+    metric, shrinkage = _metric(basis, moments, sets[read])
+    weight = basis.set_weight if basis.method == "lowdin" else 1.0
+    how = (basis.method, weight, basis.center, metric, classes[codes.numpy()])
+    v, d, point = labelled_vectors(means, sets, *how, basis.rank_deficient)
+    rows, offsets = readers(basis.reading, d[read], means[read], point, metric)
+    t = {"vectors": v, "duals": d, "means": means, "center": point, "rows": rows}
+    t |= {"offsets": offsets, "codes": codes, "sets": sets, "read": read}
+    _store(basis, t, classes, moments, given).shrinkage_ = shrinkage
+    return _complete(basis) if basis.complete else basis
+
+
+def _build_from(basis: "LatentBasis", moments: Moments, classes, given) -> "LatentBasis":
+    "A basis from moments; labels without latents get no vector."
+    flat = moments.counts.flatten()
+    have = (flat > 0).nonzero().flatten()
+    means = moments.sums.flatten(0, 1)[have] / flat[have, None] + moments.origin
+    codes, sets = have % len(classes), have // len(classes) + 1
+    return _build(basis, means, codes, sets, classes, moments, given)
+
+
+def _complete(basis: "LatentBasis") -> "LatentBasis":
+    "Add vectors without a label until there are M."
+    check_is_fitted(basis)
+    t, held, shrinkage = _tensors(basis), basis.held_out_, basis.shrinkage_
+    v, d = complement_of(t["vectors"], t["duals"])
+    blank = torch.full((len(v),), -1)
+    more = {"vectors": v, "duals": d, "codes": blank, "sets": blank}
+    t |= {name: torch.cat([t[name], new]) for name, new in more.items()}
+    _store(basis, t, basis.classes_, basis.moments_, basis.vectors_)
+    basis.held_out_, basis.shrinkage_ = held, shrinkage
+    return basis
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #00020906
+def _nearest_right(
+    learned: Moments,  # of the latents to learn from
+    z: Tensor,  # other latents (N, M)
+    codes: Tensor,  # number of each one's label (N,)
+    shrinkage: float | str | None,  # of the metric within labels; None: the identity metric
+) -> float:  # in [0, 1]
+    "How often the nearest label mean is the right one; in the within-label metric this is LDA."
+    count = learned.counts.sum(0)
+    means = learned.sums.sum(0) / count[:, None]
+    metric, prior = None, torch.zeros_like(count)
+    if shrinkage is not None:
+        metric = shrunk(covariances(learned)[0], float(count.sum()), shrinkage)[0]
+        prior = (count / count.sum()).log() / means.shape[1]
+    rows, offset = readers("nearest", means, means, torch.zeros_like(means[0]), metric)
+    best = (_project(z.detach().cpu().double() - learned.origin, rows) + offset + prior).argmax(1)
+    return float((best == codes).double().mean())
+
+
+def _held_out(
+    basis: "LatentBasis",  # its parameters are taken
+    z: Tensor,  # latents (N, M)
+    codes: Tensor,  # number of each label (N,)
+    parts: list[Moments],  # of the first and of the second half
+    second: Tensor,  # (N,) boolean: which latents are of the second half
+    classes: np.ndarray,  # labels (l,)
+) -> dict | None:  # n, and shares in [0, 1]: basis, nearest_mean, lda; None with too few latents
+    "Learn from one half and read the other, both ways."
+    if any((part.counts.sum(0) == 0).any() for part in parts) or len(classes) < 2:
+        return None
+    found = {"n": len(z), "basis": 0.0, "nearest_mean": 0.0, "lda": 0.0}
+    for part, other in zip(parts, (second, ~second), strict=True):
+        trial, share = _build_from(clone(basis), part, classes, z), float(other.double().mean())
+        x, c = z[other], codes[other]
+        best = _scores(trial, x)[0].argmax(1)
+        found["basis"] += share * float((best == c).double().mean())
+        found["nearest_mean"] += share * _nearest_right(part, x, c, None)
+        found["lda"] += share * _nearest_right(part, x, c, basis.shrinkage)
+    return found
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #95efeddf
+def _fit(basis: "LatentBasis", given, y, sets, weight) -> "LatentBasis":
+    "Moments of both halves of the latents; the basis from their sum; each half read by the other."
+    z, codes, sets, w, classes = _labelled(basis, given, y, sets, weight)
+    second, shape = _halves(codes, sets), (int(sets.max()), len(classes))
+    parts = [
+        label_moments(z[h], codes[h], sets[h], shape, w[h], z.double().mean(0))
+        for h in (~second, second)
+    ]
+    _build_from(basis, parts[0].plus(parts[1]), classes, given)
+    held = basis.held_out_ = _held_out(basis, z, codes, parts, second, classes)
+    if held and held["n"] >= 500 and held["basis"] < held["lda"] - 0.1:
+        warnings.warn(
+            f"labels are read at {held['basis']:.1%} of held-out latents, LDA reads "
+            f"{held['lda']:.1%}: use LatentBasis() with its defaults, or reading='nearest'",
+            stacklevel=3,
+        )
+    return basis
+
+
+def _go_on(basis: "LatentBasis", given, y, classes, sets, weight) -> "LatentBasis":
+    "Add the moments of more latents, and build anew."
+    old = getattr(basis, "moments_", None)
+    known = classes if old is None else basis.classes_
+    known = _codes_of(y)[0] if known is None else np.asarray(known)
+    z, codes, sets, w, known = _labelled(basis, given, y, sets, weight, known, old)
+    shape = (max(basis.n_sets, int(sets.max())), len(known))
+    shape = shape if old is None else tuple(old.counts.shape)
+    if sets.max() > shape[0]:
+        raise LSDError(f"set {sets.max()} of {shape[0]}: give n_sets, the number there will be")
+    origin = z.double().mean(0) if old is None else old.origin
+    new = label_moments(z, codes, sets, shape, w, origin)
+    return _build_from(basis, new if old is None else old.plus(new), known, given)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #89285363
+def _scores(
+    basis: "LatentBasis",  # fitted
+    Z,  # latents (N, M)
+) -> tuple[Tensor, Tensor]:  # score of each label (N, l), and of each vector that is read (N, L)
+    "What the label is read from."
+    _check_parameters(basis)
+    c = _project(_latents(basis, Z), basis._rows)
+    c = c + basis._offsets.to(c)
+    c = c.abs() if basis.reading == "absolute" else c
+    return _class_scores(c, basis._codes[basis._read], len(basis.classes_)), c
+
+
+def _rank(
+    basis: "LatentBasis",  # fitted
+    Z,  # latents (N, M)
+    y,  # labels (N,)
+) -> Tensor:  # (N,), integers from 1
+    "Position of the first vector of each one's label, by decreasing score."
+    (scores, c), own = _scores(basis, Z), _codes_of(y, basis.classes_)[1]
+    has = basis._codes[basis._read]
+    if len(own) != len(c) or not np.isin(own, has).all():
+        unknown = np.asarray(y).ravel()[~np.isin(own, has)][:3].tolist()
+        raise LSDError(
+            f"expected one label of the basis per latent: got {len(own)} labels for "
+            f"{len(c)} latents, unknown {unknown}"
+        )
+    code = torch.as_tensor(own, device=c.device)
+    best = scores.gather(1, code[:, None])
+    first = scores.argmax(1) == code  # of equal scores, the first label wins, as in `predict`
+    rank = 1 + (c > best).sum(1)
+    return rank.clamp(min=2).masked_fill(first, 1)
+
+
+def _row_of(basis: "LatentBasis", label) -> int:
+    "Row of a label's vector of set 1."
+    check_is_fitted(basis)
+    code = _codes_of([label], basis.classes_)[1][0]
+    found = np.flatnonzero((basis._codes.numpy() == code) & basis.first_set)
+    if code < 0 or not len(found):
+        raise LSDError(f"there is no label {label!r}: expected one of {basis.classes_.tolist()}")
+    return int(found[0])
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #fa29f445
+def _latents_of(basis: "LatentBasis", c: Tensor, Z=None) -> Tensor:
+    "Latents (N, M) of amplitudes (N, K); what the vectors do not span comes from `Z` (N, M)."
+    if Z is None:
+        return synthesise(c, basis.vectors_) + torch.as_tensor(basis.center_).to(c)
+    z = as_latents(Z, basis.n_features_in_).to(c)
+    return z + synthesise(c - _project(_latents(basis, z), basis.duals_), basis.vectors_)
+
+
+def _moved(z: Tensor, step: Tensor, amount) -> Tensor:
+    "Latents (N, M) plus `amount`, a number or (N,), times a step (M,)."
+    amount = torch.as_tensor(amount).to(z)
+    if not torch.isfinite(amount).all() or amount.ndim > 1 or amount.numel() not in (1, len(z)):
+        raise LSDError("amount must be one finite number, or one per latent (N,)")
+    return z + amount[..., None] * step.to(z)
+
+
+def _erased(basis: "LatentBasis", z: Tensor, label=None) -> Tensor:
+    "Latents (N, M) without one label, or without any."
+    if basis.moments_ is None:
+        raise LSDError("means alone are not enough to erase: use fit or from_statistics")
+    erased = torch.eye(len(basis.classes_))
+    if label is not None:
+        erased = erased[:, basis._codes[[basis.index_of(label)]]]
+    sets = torch.as_tensor(basis.sets_)[basis._read]
+    right, left, mean = (t.to(z) for t in leace(_of_sets(basis.moments_, sets), erased))
+    return z - (z - mean) @ right @ left
+
+
+def _vector_names(labels, sets: np.ndarray) -> np.ndarray:
+    "Name of each vector (K,)."
+    names = [_name(k, labels, sets) for k in range(len(sets))]
+    rest = [f"complement {k}" for k in range(len(sets))]
+    return np.where(sets > 0, np.array(names, object), rest).astype(object)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #0dcc02c1
 def _save(
     basis: "LatentBasis",  # fitted
     path,  # the file to write
@@ -936,7 +1149,7 @@ def _save(
         params["random_state"] = None
     if params["labels"] is not None:
         params["labels"] = np.asarray(params["labels"]).tolist()
-    tensors, moments = basis._tensors(), basis.moments_
+    tensors, moments = _tensors(basis), basis.moments_
     if moments is not None:
         tensors.update({f"moments.{k}": v for k, v in moments._asdict().items()})
     kind = basis.classes_.dtype
@@ -951,65 +1164,106 @@ def _save(
     }
     return save_tensors(path, tensors, meta)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #2771363e
-def _checked_file(
+# %% ../nbs/06_quasi_eigenvectors.ipynb #40dba6d1
+_SHAPES = {
+    "vectors": "km",
+    "duals": "km",
+    "means": "lm",
+    "center": "m",
+    "rows": "rm",
+    "offsets": "r",
+    "codes": "k",
+    "sets": "k",
+    "read": "r",
+}
+
+
+def _file_fault(
+    t: dict[str, Tensor],  # the tensors of a file
+    classes: int,  # l
+) -> str:  # what is wrong with them; empty if nothing is
+    "Whether tensors are those of a whole basis, orthogonal in its metric."
+    extra = {f"moments.{f}" for f in Moments._fields}
+    if not set(_SHAPES) <= set(t) or set(t) - set(_SHAPES) not in (set(), extra):
+        return f"tensors are missing or unknown: {sorted(set(_SHAPES) ^ set(t))}"
+    if t["vectors"].ndim != 2 or not all(
+        len(t[n]) for n in ("vectors", "means", "rows") if t[n].ndim
+    ):
+        return "it has no vectors"
+    sizes = {"k": len(t["vectors"]), "m": t["vectors"].shape[1]}
+    sizes |= {"l": len(t["means"]), "r": len(t["rows"])}
+    for name, x in t.items():
+        whole = name in ("codes", "sets", "read")
+        if name in _SHAPES and tuple(x.shape) != tuple(sizes[s] for s in _SHAPES[name]):
+            return f"{name} has shape {tuple(x.shape)}"
+        if x.dtype != (torch.int64 if whole else torch.float64) or not x.double().isfinite().all():
+            return f"{name} has the wrong type, or is not finite"
+    return _value_fault(t, classes)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #c377df7d
+def _value_fault(
+    t: dict[str, Tensor],  # tensors of the right names, shapes and types
+    classes: int,  # l
+) -> str:  # what is wrong with them; empty if nothing is
+    "Whether labels, sets, moments and vectors fit together."
+    k, m = t["vectors"].shape
+    extra = {f"moments.{f}" for f in Moments._fields}
+    if (
+        t["codes"].min() < -1
+        or t["codes"].max() >= classes
+        or ((t["codes"] < 0) != (t["sets"] < 0)).any()
+    ):
+        return "a vector has a label that is not in the list"
+    if t["read"].min() < 0 or t["read"].max() >= k or ((t["sets"] < 1) & (t["sets"] != -1)).any():
+        return "sets must count from 1, and vectors that are read must be there"
+    if extra <= set(t):
+        n, l = t["moments.counts"].shape[:2] if t["moments.counts"].ndim == 2 else (0, 0)
+        second = tuple(t["moments.second"].shape)
+        fits = t["moments.sums"].shape == (n, l, m) and second in ((n, m), (n, m, m))
+        if l != classes or not fits or t["moments.origin"].shape != (m,):
+            return "its moments do not fit its vectors"
+    gram = t["duals"] @ t["vectors"].T / m
+    off = max((gram @ gram - gram).abs().max(), (gram - gram.T).abs().max())
+    zero = not (t["vectors"].norm(dim=1) > 0).all() or not gram.trace() > 0.5
+    return "its vectors are not orthogonal in their metric" if zero or off > 1e-6 else ""
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #7a6f87af
+def _check_file(
     path,  # the file
     t: dict[str, Tensor],  # its tensors
     meta: dict,  # its metadata
+    names: list[str],  # the parameters there must be
 ) -> None:
     "Refuse a file that holds no whole basis, in one line."
-
-    def no(what):
-        return LSDError(f"{path} holds no sound LatentBasis: {what}; make it anew with save")
-
     if not isinstance(meta, dict) or meta.get("kind") != "LatentBasis":
         raise LSDError(f"{path} holds no LatentBasis: expected a file written by LatentBasis.save")
     params, classes = meta.get("params"), meta.get("classes")
-    if not isinstance(params, dict) or set(params) != set(LatentBasis._get_param_names()):
-        raise no("its parameters are not those of this version")
-    if not isinstance(classes, list) or not classes or len(set(map(str, classes))) != len(classes):
-        raise no("its labels are not a list of different names")
-    need = {"vectors", "duals", "means", "center", "rows", "offsets", "codes", "sets", "read"}
-    if not need <= set(t) or set(t) - need - {f"moments.{f}" for f in Moments._fields}:
-        raise no(f"tensors {sorted(need ^ set(t))} are missing or unknown")
-    k, m = t["vectors"].shape if t["vectors"].ndim == 2 else (0, 0)
-    l, r = len(t["means"]), len(t["rows"])
-    shapes = {
-        "vectors": (k, m),
-        "duals": (k, m),
-        "means": (l, m),
-        "center": (m,),
-        "rows": (r, m),
-        "offsets": (r,),
-        "codes": (k,),
-        "sets": (k,),
-        "read": (r,),
-    }
-    wrong = [n for n, s in shapes.items() if tuple(t[n].shape) != s] or ["size"] * (not k * r * l)
-    whole = ("codes", "sets", "read")
-    wrong += [
-        n
-        for n in t
-        if (t[n].dtype != torch.int64) != (n not in whole)
-        or n not in whole
-        and (t[n].dtype != torch.float64 or not t[n].isfinite().all())
-    ]
-    if wrong:
-        raise no(f"{', '.join(dict.fromkeys(wrong))} have a wrong shape or type, or are not finite")
-    if t["codes"].min() < -1 or t["codes"].max() >= len(classes) or t["read"].min() < 0:
-        raise no("a vector has a label that is not in the list")
-    if t["read"].max() >= k or ((t["sets"] < 1) & (t["sets"] != -1)).any():
-        raise no("sets are counted from 1, and what is read must be there")
-    gram = t["duals"] @ t["vectors"].T / m
-    size = t["vectors"].norm(dim=1)
-    if (
-        (gram @ gram - gram).abs().max() > 1e-6
-        or not (size > 0).all()
-        or (gram - gram.T).abs().max() > 1e-6
-    ):
-        raise no("its vectors are not orthogonal in their metric")
+    fault = ""
+    if not isinstance(params, dict) or set(params) != set(names):
+        fault = "its parameters are not those of this version"
+    elif not isinstance(classes, list) or not classes or len(set(map(str, classes))) < len(classes):
+        fault = "its labels are not a list of different names"
+    elif not {"classes_dtype", "torch", "shrinkage", "held_out"} <= set(meta):
+        fault = "its header is not whole"
+    fault = fault or _file_fault(t, len(classes or ()))
+    if fault:
+        raise LSDError(f"{path} holds no sound LatentBasis: {fault}; make it anew with save")
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #ae9f0f77
+
+def _loaded(basis: "LatentBasis", t: dict[str, Tensor], meta: dict) -> "LatentBasis":
+    "A basis from the checked contents of its file."
+    _check_parameters(basis)
+    given = torch.empty(0) if meta["torch"] else np.empty(0)
+    try:
+        classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
+    except (TypeError, ValueError) as e:
+        raise LSDError(f"the file's labels are not of type {meta['classes_dtype']}") from e
+    saved = [t.pop(f"moments.{f}") for f in Moments._fields if f"moments.{f}" in t]
+    _store(basis, t, classes, Moments(*saved) if saved else None, given)
+    basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
+    return basis
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #5a84a410
 def _words(
     basis: "LatentBasis",  # fitted
     scores: dict | None = None,  # of `reading_scores`
@@ -1038,8 +1292,10 @@ def _words(
     lines.append(f"Condition number of the means: {basis.condition_:.1e}.")
     return "\n".join(lines)
 
-# %% ../nbs/06_quasi_eigenvectors.ipynb #91b8fb2e
-class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+# %% ../nbs/06_quasi_eigenvectors.ipynb #e934c928
+class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin's
+    ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """A labelled basis of a latent space: transformer, classifier and file in one.
 
     `fit` averages latents per label and set, orthogonalises the means in the metric of the
@@ -1067,7 +1323,7 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
         set_weight=float("inf"),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
         center=True,  # take means from the centre of set 1's label means; or from the origin
         metric="within",  # "within": covariance within labels, shrunk; or "identity"
-        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": the oracle approximation
+        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
         reading="signed",  # largest amplitude "signed" or "absolute"; "nearest": nearest label mean
         read_sets="first",  # each label's "first" set is read, or "all" compete
         n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
@@ -1084,9 +1340,8 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
         self.complete, self.random_state = complete, random_state
 
     def __sklearn_tags__(self):
-        "Tags for scikit-learn."
+        "Tags for scikit-learn: |c| can't tell a mean from its opposite, nor can a wrong origin."
         tags = super().__sklearn_tags__()
-        # a mean and its opposite can't be told apart by |c|, nor from an origin between them
         tags.classifier_tags.poor_score = self.reading == "absolute" or not self.center
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
@@ -1097,108 +1352,27 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
         return cls(n_sets=n_sets, **{**_PUBLISHED, **params})
 
     @classmethod
-    def from_means(
-        cls,
-        means,  # mean latents (K, M), K ≤ M, of any norm; tensor or array
-        labels,  # (K,) label of each mean, numbers or strings
-        sets=None,  # (K,) set of each, integers ≥ 1; or the i-th mean of a label is set i
-        **params,  # parameters that differ from `as_published`'s: method, set_weight, …
-    ):  # a fitted basis
-        "A basis from means alone (steps 4 and 5); their order is the order of Gram–Schmidt."
-        t, (classes, codes) = as_latents(means, what="means").detach().cpu(), _codes_of(labels)
-        if sets is None:
-            sets = [1 + int((codes[:k] == c).sum()) for k, c in enumerate(codes)]
-        sets = _whole(sets, "sets")
-        for name, v in (("labels", codes), ("sets", sets)):
-            if t.ndim != 2 or len(v) != len(t):
-                raise LSDError(f"{len(v)} {name} for means of shape {tuple(t.shape)}: one per mean")
-        return cls(**{**_PUBLISHED, **params})._build(
-            t, *(torch.as_tensor(v) for v in (codes, sets)), classes, None, means
-        )
+    def from_means(cls, means, labels, sets=None, **params):  # a fitted basis, else as published
+        "A basis from means (K, M) alone, in the order of Gram–Schmidt, of labels and sets (K,)."
+        basis = cls(**{**_PUBLISHED, **params})
+        return _build(basis, *_means_of(means, labels, sets), None, means)
 
     @classmethod
-    def from_statistics(
-        cls,
-        stats,  # .counts (n, l), .sums (n, l, M), .moments (n, l, M, M) or (n, l, M), .labels (n·l,)
-        **params,  # parameters of `LatentBasis`
-    ):  # a fitted basis
-        "A basis from counts, sums and second moments of latents; the latents are not needed."
-        basis = cls(**params)
-        return basis._build_from(_moments_of(stats), _classes_of(stats), torch.empty(0))
+    def from_statistics(cls, stats, **params):  # a fitted basis; params are those of the class
+        "From `stats.counts` (n, l), `.sums` (n, l, M), `.moments` (n, l, M, M) or (n, l, M)."
+        return _build_from(cls(**params), _moments_of(stats), _classes_of(stats), torch.empty(0))
 
     def fit(self, Z=None, y=None, sets=None, sample_weight=None, X=None):  # this basis
-        "Average latents (N, M) per label (N,) and set (step 5), then orthogonalise (step 6)."
-        given = Z if X is None else X
-        z, codes, sets, w, classes = _labelled(self, given, y, sets, sample_weight)
-        second, shape = _halves(codes, sets), (int(sets.max()), len(classes))
-        parts = [
-            label_moments(z[h], codes[h], sets[h], shape, w[h], z.double().mean(0))
-            for h in (~second, second)
-        ]
-        self._build_from(parts[0].plus(parts[1]), classes, given)
-        self.held_out_ = _held_out(self, z, codes, parts, second, classes)
-        return self
+        "Average latents (N, M) per label (N,) and set (N,) (step 5), then orthogonalise (step 6)."
+        return _fit(self, Z if X is None else X, y, sets, sample_weight)
 
     def partial_fit(self, Z=None, y=None, classes=None, sets=None, sample_weight=None, X=None):
         "Add latents (N, M); `classes` (l,), all labels there will be, is due at the first call."
-        given, old = Z if X is None else X, getattr(self, "moments_", None)
-        known = classes if old is None else self.classes_
-        z, codes, sets, w, known = _labelled(self, given, y, sets, sample_weight, known, old)
-        shape = (max(self.n_sets, int(sets.max())), len(known)) if old is None else old.counts.shape
-        if sets.max() > shape[0]:
-            raise LSDError(f"set {sets.max()} of {shape[0]}: give n_sets, the number there will be")
-        origin = z.double().mean(0) if old is None else old.origin
-        new = label_moments(z, codes, sets, tuple(shape), w, origin)
-        return self._build_from(new if old is None else old.plus(new), known, given)
-
-    def _build_from(self, moments, classes, given):
-        "A basis from moments; labels without latents get no vector."
-        flat = moments.counts.flatten()
-        have = (flat > 0).nonzero().flatten()
-        means = moments.sums.flatten(0, 1)[have] / flat[have, None] + moments.origin
-        codes, sets = have % len(classes), have // len(classes) + 1
-        return self._build(means, codes, sets, classes, moments, given)
-
-    def _build(self, means, codes, sets, classes, moments, given):
-        "Orthogonalise means (K, M) and set every fitted attribute, in the kind of `given`."
-        _check_parameters(self)
-        kept = _kept(means, sets, classes[codes.numpy()], self.center, self.rank_deficient)
-        means, codes, sets = means[kept].double(), codes[kept], sets[kept]
-        read = _first(codes, sets) if self.read_sets == "first" else torch.arange(len(codes))
-        metric, self.shrinkage_ = _metric(self, moments, sets[read])
-        weight = self.set_weight if self.method == "lowdin" else 1.0
-        how = self.method, weight, self.center, metric, classes[codes.numpy()], self.rank_deficient
-        v, d, point = labelled_vectors(means, sets, *how)
-        rows, offsets = readers(self.reading, d[read], means[read], point, metric)
-        t = dict(vectors=v, duals=d, means=means, center=point, rows=rows, offsets=offsets)
-        t.update(codes=codes, sets=sets, read=read)
-        self._store(t, classes, moments, given)
-        return self.completed() if self.complete else self
-
-    def _store(self, t, classes, moments, given):
-        "Set the fitted attributes from tensors."
-        for name in ("vectors", "duals", "means", "center"):
-            setattr(self, f"{name}_", _like(t[name], given))
-        self._codes, self._rows, self._offsets = t["codes"], t["rows"], t["offsets"]
-        self._read, self.classes_, self.moments_ = t["read"], classes, moments
-        cpu = torch.empty(0) if isinstance(given, Tensor) else given
-        self.labels_ = _labels_like(_with_blank(classes, t["codes"].numpy()), cpu)
-        self.sets_ = _labels_like(t["sets"].numpy(), cpu)
-        self.held_out_, self.n_features_in_ = None, t["vectors"].shape[1]
-        self.condition_ = _condition(t["means"] - t["center"])
+        return _go_on(self, Z if X is None else X, y, classes, sets, sample_weight)
 
     def completed(self):  # this basis, with M - r further vectors (r the rank) of set -1
         "Add unlabelled vectors, so that amplitudes say everything about a latent."
-        check_is_fitted(self)
-        v, d = (torch.as_tensor(x).cpu() for x in (self.vectors_, self.duals_))
-        more = complement_of(v, d)
-        blank = torch.full((len(more[0]),), -1)
-        sets = torch.cat([torch.as_tensor(self.sets_), blank])
-        t = dict(self._tensors(), vectors=torch.cat([v, more[0]]), duals=torch.cat([d, more[1]]))
-        held, t["codes"], t["sets"] = self.held_out_, torch.cat([self._codes, blank]), sets
-        self._store(t, self.classes_, self.moments_, self.vectors_)
-        self.held_out_ = held
-        return self
+        return _complete(self)
 
     def transform(self, Z=None, X=None):  # (N, K), dimensionless, in the kind of `Z`
         "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/C$, equation (10)."
@@ -1209,64 +1383,37 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
     def inverse_transform(self, c, Z=None):  # latents (N, M), in the kind of `c`
         "Latents of amplitudes (N, K), equation (9); what no vector spans is that of `Z` (N, M)."
         check_is_fitted(self)
-        if Z is None:
-            z = synthesise(as_latents(c), self.vectors_)
-            return _like(z + torch.as_tensor(self.center_).to(z), c)
-        z = as_latents(Z, self.n_features_in_)
-        change = as_latents(c) - _project(_latents(self, z), self.duals_)
-        return _like(z + synthesise(change, self.vectors_), c)
+        return _like(_latents_of(self, as_latents(c, len(self.vectors_), "amplitudes"), Z), c)
 
-    def _scores(self, Z):
-        "Score of each label (N, l), and of each vector that is read (N, L)."
-        c = _project(_latents(self, Z), self._rows)
-        c = c + self._offsets.to(c)
-        c = c.abs() if self.reading == "absolute" else c
-        return _class_scores(c, self._codes[self._read], len(self.classes_)), c
-
-    def decision_function(self, Z=None, X=None):  # (N, l); with two labels (N,), second minus first
+    def decision_function(self, Z=None, X=None):  # (N, l); with two labels (N,), second - first
         "How much of each label is in latents (N, M): its largest amplitude, as `reading` says."
-        given = Z if X is None else X
-        s = self._scores(given)[0]
-        return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, given)
+        s = _scores(self, Z if X is None else X)[0]
+        return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, Z if X is None else X)
 
     def predict(self, Z=None, X=None):  # labels (N,), values of `classes_`
         "The label of the largest amplitude of each latent (N, M)."
-        given = Z if X is None else X
-        best = self._scores(given)[0].argmax(1)
-        return _labels_like(self.classes_[best.cpu().numpy()], given)
+        best = _scores(self, Z if X is None else X)[0].argmax(1).cpu().numpy()
+        return _labels_like(self.classes_[best], Z if X is None else X)
 
     def predict_proba(self, Z=None, X=None):  # (N, l), in [0, 1], rows sum to 1
         "Softmax of the labels' amplitudes of latents (N, M) over `temperature`."
-        _check_parameters(self)
-        given = Z if X is None else X
-        return _like((self._scores(given)[0] / self.temperature).softmax(1), given)
+        s = _scores(self, Z if X is None else X)[0]
+        return _like((s / self.temperature).softmax(1), Z if X is None else X)
 
     def score(self, Z=None, y=None, sample_weight=None, X=None) -> float:  # in [0, 1]
         "Share of latents (N, M) whose predicted label is that of `y` (N,)."
-        best = self._scores(Z if X is None else X)[0].argmax(1).cpu().numpy()
-        own = _codes_of(y, self.classes_)[1]
-        if len(own) != len(best):
-            raise LSDError(f"{len(own)} labels for {len(best)} latents: give one per latent")
+        best = _scores(self, Z if X is None else X)[0].argmax(1).cpu().numpy()
+        own = _codes_of(y, self.classes_, len(best))[1]
         return float(np.average(own == best, weights=sample_weight))
 
     def top_vector(self, Z):  # (N,), indices into `vectors_`, in [0, K)
         "Which of the vectors that are read has the largest amplitude in each latent (N, M)."
-        c = self._scores(Z)[1]
+        c = _scores(self, Z)[1]
         return _like(self._read.to(c.device)[c.argmax(1)], Z)
 
     def label_rank(self, Z, y):  # (N,), integers from 1: 1 where `predict` is right
         "Position of the first vector of label `y` (N,) by decreasing amplitude of latents (N, M)."
-        c, own = self._scores(Z)[1], _codes_of(y, self.classes_)[1]
-        has = self._codes[self._read]
-        if len(own) != len(c) or not np.isin(own, has).all():
-            unknown = np.asarray(y).ravel()[~np.isin(own, has)][:3].tolist()
-            raise LSDError(
-                f"label_rank needs one label of the basis per latent: got {len(own)} labels for "
-                f"{len(c)} latents, unknown {unknown}"
-            )
-        other = has.to(c.device) != torch.as_tensor(own, device=c.device)[:, None]
-        best = c.masked_fill(other, -torch.inf).amax(1, keepdim=True)
-        return _like(1 + (c > best).sum(1), Z)
+        return _like(_rank(self, Z, y), Z)
 
     @property
     def first_set(self):  # (K,) boolean
@@ -1276,12 +1423,7 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
 
     def index_of(self, label) -> int:  # in [0, K)
         "Row of a label's vector of set 1; `LSDError` for a label that has none."
-        check_is_fitted(self)
-        code = _codes_of([label], self.classes_)[1][0]
-        found = np.flatnonzero((self._codes.numpy() == code) & self.first_set)
-        if code < 0 or not len(found):
-            raise LSDError(f"there is no label {label!r}: expected one of {self.classes_.tolist()}")
-        return int(found[0])
+        return _row_of(self, label)
 
     def direction(self, label):  # (M,), of norm √M in the metric
         "What one unit of a label's amplitude adds to a latent."
@@ -1293,27 +1435,18 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
 
     def move(self, Z, label, amount):  # latents (N, M), in the kind of `Z`
         "Add `amount`, a number or (N,), to a label's amplitude; the other amplitudes stay."
-        z, step = as_latents(Z, self.n_features_in_), torch.as_tensor(self.direction(label))
-        return _like(z + torch.as_tensor(amount).to(z)[..., None] * step.to(z), Z)
+        step = torch.as_tensor(self.direction(label))
+        return _like(_moved(as_latents(Z, self.n_features_in_), step, amount), Z)
 
     def erase(self, Z, label=None):  # latents (N, M), in the kind of `Z`
         "Remove what any linear reader could find of one label, or of all (LEACE)."
         check_is_fitted(self)
-        if self.moments_ is None:
-            raise LSDError("means alone are not enough to erase: use fit or from_statistics")
-        z, erased = as_latents(Z, self.n_features_in_), torch.eye(len(self.classes_))
-        if label is not None:
-            erased = erased[:, self._codes[[self.index_of(label)]]]
-        sets = torch.as_tensor(self.sets_)[self._read]
-        right, left, mean = (t.to(z) for t in leace(_of_sets(self.moments_, sets), erased))
-        return _like(z - (z - mean) @ right @ left, Z)
+        return _like(_erased(self, as_latents(Z, self.n_features_in_), label), Z)
 
     def get_feature_names_out(self, input_features=None):  # (K,) strings
         "One name per amplitude: its label and set."
         check_is_fitted(self)
-        names = [_name(k, self.labels_, self.sets_) for k in range(len(self.sets_))]
-        rest = [f"complement {k}" for k in range(len(self.sets_))]
-        return np.where(np.asarray(self.sets_) > 0, np.array(names, object), rest).astype(object)
+        return _vector_names(self.labels_, np.asarray(self.sets_))
 
     def set_output(self, *, transform=None):  # this basis
         "Let `transform` answer with a table: 'pandas', 'polars' or 'default'."
@@ -1324,15 +1457,7 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
     def report(self, Z=None, y=None, Z_test=None, y_test=None) -> str:  # a few lines
         "What this basis can do, in words; with latents (N, M) and (n, M), beside other methods."
         check_is_fitted(self)
-        scores = None if Z is None else reading_scores(Z, y, Z_test, y_test, self)
-        return _words(self, scores)
-
-    def _tensors(self):
-        "The fitted attributes as tensors by name."
-        names = ("vectors", "duals", "means", "center", "sets")
-        found = {n: torch.as_tensor(getattr(self, f"{n}_")).cpu() for n in names}
-        private = dict(codes=self._codes, rows=self._rows, offsets=self._offsets, read=self._read)
-        return {**found, **private}
+        return _words(self, None if Z is None else reading_scores(Z, y, Z_test, y_test, self))
 
     def save(self, path):  # `path`
         "Write the fitted basis to one file, by convention *.safetensors."
@@ -1342,12 +1467,6 @@ class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_ou
     @classmethod
     def load(cls, path):  # the basis as it was saved
         "Read a basis; `LSDError` when the file is missing, damaged or something else."
-        t, meta = load_tensors(path)
-        _checked_file(path, t, meta)
-        given = torch.empty(0) if meta["torch"] else np.empty(0)
-        classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
-        saved = [t.pop(f"moments.{f}", None) for f in Moments._fields]
-        basis = cls(**meta["params"])
-        basis._store(t, classes, None if saved[0] is None else Moments(*saved), given)
-        basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
-        return basis
+        tensors, meta = load_tensors(path)
+        _check_file(path, tensors, meta, cls._get_param_names())
+        return _loaded(cls(**meta["params"]), tensors, meta)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LSDError', 'pick_device', 'cache_dir', 'atomic_write', 'parse_json', 'read_json', 'save_tensors', 'load_tensors',
-           'run_record', 'package_versions', 'show_images']
+           'run_record', 'package_versions']
 
 # %% ../nbs/92_core.ipynb #b140d51e
 import hashlib
@@ -23,7 +23,6 @@ from platformdirs import user_cache_dir
 
 if TYPE_CHECKING:  # the command line answers --help before PyTorch is there
     import torch
-    from matplotlib.axes import Axes
     from torch import Tensor
 
 # %% ../nbs/92_core.ipynb #a53849f5
@@ -221,33 +220,3 @@ def package_versions() -> dict[str, str]:  # name → version
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-# %% ../nbs/92_core.ipynb #cf50c1ef
-def show_images(
-    images: "Tensor",  # (N, 1, H, W), values in [-1, 1]
-    ncols: int = 10,  # images per row
-    ax: "Axes | None" = None,  # draw here; a new figure if not given
-    title: str | None = None,  # a line above the grid
-    row_labels: list | None = None,  # one text per row, written at its left
-    scale: float = 0.6,  # inches per image in a new figure
-) -> "Axes":  # the axis drawn on
-    "A grid of grey images, row by row."
-    import matplotlib.pyplot as plt
-
-    images = images.detach().float().cpu()
-    n, (h, w) = len(images), images.shape[-2:]
-    nrows = -(-n // ncols)
-    grid = images.new_ones(nrows * ncols, h + 2, w + 2)
-    grid[:n, 1:-1, 1:-1] = images.reshape(n, h, w)
-    grid = grid.reshape(nrows, ncols, h + 2, w + 2).transpose(1, 2).reshape(nrows * (h + 2), -1)
-    if ax is None:
-        ax = plt.subplots(
-            figsize=(scale * ncols, scale * nrows + 0.3 * bool(title)), dpi=80, layout="constrained"
-        )[1]
-    ax.imshow(grid, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-    ax.set(xticks=[], yticks=[], title=title)
-    if row_labels:
-        ax.set_yticks([(r + 0.5) * (h + 2) for r in range(len(row_labels))], row_labels)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    return ax

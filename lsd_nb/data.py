@@ -37,8 +37,6 @@ from .image_files import from_bytes, open_picture, to_bytes
 
 # %% ../nbs/01_data.ipynb #a37b9aaa
 # until every chapter has moved: names that live in other modules now
-from importlib.util import find_spec
-
 from .fetching import PATIENCE, damaged, known_sums
 from .image_files import check_images as check_images
 from .image_files import read_images as read_images
@@ -49,19 +47,6 @@ from .noise import occlude as occlude
 
 _PATIENCE, _one_line, _say, _damaged, _known_sums = PATIENCE, one_line, say, damaged, known_sums
 _NAMES = {name: known.folder for name, known in KNOWN.items()}
-
-# %% ../nbs/01_data.ipynb #f0dc27bd
-# until torchvision is gone from the environment: torchmetrics imports it where it is installed
-try:
-    if find_spec("torchvision"):
-        import torchvision as torchvision
-except RuntimeError as error:  # a CPU-only torch beside a torchvision that was built for CUDA
-    if "torchvision::nms" not in str(error):
-        raise
-    _schemas = torch.library.Library("torchvision", "DEF")  # two operators nobody has declared
-    for _operator in ("nms", "qnms"):
-        _schemas.define(f"{_operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision as torchvision
 
 # %% ../nbs/01_data.ipynb #0b5d0712
 class Split(NamedTuple):

@@ -278,7 +278,8 @@ class Explorer:
     ):
         w, Pad = _widgets()
         self.lsd, self.images, self.size, self.milliseconds = lsd, images, size, []
-        self._quiet, self._goal = True, (None, None, None)
+        self._quiet = True
+        self._goal: tuple[Any, Any, Any] = (None, None, None)
         self.names = vector_names(lsd.basis, len(self._look(images[:1])))
         made = _knobs_of(w, self.names, lsd.basis.classes_.tolist(), len(images))
         self.pick, self.keep, self.goal, self.angle, self.vector, self.amplitude = made

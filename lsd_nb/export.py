@@ -37,8 +37,9 @@ def _packages():
 
 def _traced(network, x, names):
     "The bytes of a network in ONNX, for inputs like x with any number of rows."
-    file, rows = io.BytesIO(), {n: {0: "rows"} for n in names}
-    options = dict(input_names=names[:1], output_names=names[1:], dynamic_axes=rows)
+    file: Any = io.BytesIO()
+    rows = {n: {0: "rows"} for n in names}
+    options: Any = dict(input_names=names[:1], output_names=names[1:], dynamic_axes=rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter: it needs the package onnx alone
         torch.onnx.export(network, (x,), file, dynamo=False, **options)
@@ -103,7 +104,7 @@ def basis_to_json(
     table = {
         "method": basis.method,
         "latent_dim": vectors.shape[1],
-        "signed": bool(getattr(basis, "signed", False)),
+        "signed": getattr(basis, "reading", "absolute") == "signed",
         "labels": named + blank,
         "sets": [max(int(s), 0) for s in sets] + [0 for _ in blank],
         "center": _short(center),
@@ -131,7 +132,7 @@ def export_onnx(
     z = lsd.models.sample(rows, lsd.seed)
     images = lsd.decode(z)
     z = z.reshape(-1, *lsd.latent_shape)
-    networks = {
+    networks: dict[str, Any] = {
         "generator": (lsd.generator, z, ("latent", "image")),
         "classifier": (lsd.classifier, images, ("image", "logits")),
         "encoder": (lsd.encoder, images, ("image", "mean", "log_deviation")),
@@ -143,7 +144,9 @@ def export_onnx(
             f"{', '.join(wrong)}: only torch modules can be exported; "
             "wrap a plain function in a Module"
         )
-    made = {f"{k}.onnx": network_to_onnx(*v, tolerance) for k, v in there.items()}
+    made: dict[str, Any] = {
+        f"{k}.onnx": network_to_onnx(*v, tolerance=tolerance) for k, v in there.items()
+    }
     if getattr(lsd, "basis", None) is not None:
         made["basis.json"] = basis_to_json(lsd.basis).encode(), None
     report = {}

@@ -8,6 +8,7 @@ __all__ = ['small_affine', 'noise_like', 'blobs_like', 'blends_of', 'strict_batc
 
 # %% ../nbs/98b_judge.ipynb #95d6d2c3
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -196,11 +197,11 @@ class JudgeConfig(Config):
             most = int(labels.max())
             raise LSDError(f"label {most} in {self.dataset}: set `classes` to {most + 1} or more")
         net, iterations = self.network(), self.epochs * (len(images) // self.batch_size)
-        decay = dict(lr=self.lr, weight_decay=self.weight_decay)
+        decay: Any = dict(lr=self.lr, weight_decay=self.weight_decay)
         judge, opt = run.prepare(net, torch.optim.AdamW(net.parameters(), **decay))
         schedule = schedule_for(opt, "onecycle", self.lr, iterations)
         how = self.classes, self.garbage, self.smoothing, self.noise, self.still
-        order = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
 
         def step(x, y):
             said = judge_step(judge, opt, *strict_batch(x, y, *how), run.backward)

@@ -154,7 +154,7 @@ def frechet_distance(
 # %% ../nbs/98_metrics.ipynb #9d763b01
 def sample_quality(
     images: Tensor,  # samples (n, …), in the classifier's range
-    classifier: nn.Module,  # images → logits (N, l), with `features` and a last layer `head`
+    classifier: Any,  # images → logits (N, l), with `features` and a last layer `head`
     real: Tensor,  # real images (N, …), in the same range
     # frechet ≥ 0; labels (l shares that sum to 1), confidence, confident and confident_real
     # (> 0.9), all in [0, 1]; variation per label ≥ 0, None with fewer than two images; n; features
@@ -182,8 +182,8 @@ def sample_quality(
 
 # %% ../nbs/98_metrics.ipynb #7bf8a6af
 def generator_quality(
-    generator: nn.Module,  # latents (B, M) → images (B, …); its `latent_dim` is M
-    classifier: nn.Module,  # images → logits (N, l), with `features` and a last layer `head`
+    generator: Any,  # latents (B, M) → images (B, …); its `latent_dim` is M
+    classifier: Any,  # images → logits (N, l), with `features` and a last layer `head`
     real: Tensor,  # real images (N, …), in the generator's range
     n: int = 10_000,  # generated images, ≥ 2
     seed: int = 0,  # of the latents, which are drawn from N(0, I)
@@ -256,7 +256,7 @@ def precision_recall(
 # %% ../nbs/98_metrics.ipynb #1ab59a51
 def path_marks(
     frames: Tensor,  # paths of images (N, F, …), in the classifier's range, F ≥ 2
-    classifier: nn.Module,  # images → logits (N, l), with `features` and a last layer `head`
+    classifier: Any,  # images → logits (N, l), with `features` and a last layer `head`
     # (N,) each: length in units of the features, detour ≥ 1, jump in (0, 1], changes of label,
     # third (1 if another label appears), confidence and lowest in (0, 1]
 ) -> dict[str, Tensor]:
@@ -289,7 +289,7 @@ def strangeness(
     images: Tensor,  # (N, …), in the classifier's range
     real: Tensor,  # images to be near to (K, …), for example of the training set
     other: Tensor,  # other real images (L, …), which set the unit
-    classifier: nn.Module,  # images → logits, with `features`
+    classifier: Any,  # images → logits, with `features`
 ) -> Tensor:  # (N,), ≥ 0; the median of `other` is 1
     "Distance to the nearest real image in a classifier's features."
     base = in_batches(classifier.features, real)

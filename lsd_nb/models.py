@@ -76,8 +76,8 @@ def as_distribution(
     "Mean and log-deviation in an encoder's output."
     dist = getattr(out, "latent_dist", out)
     if isinstance(dist, tuple | list) and len(dist) == 2:
-        mean, second = (as_output(t, "encoder") for t in dist)
-        return mean, second / 2 if log_variance else second
+        first, second = (as_output(t, "encoder") for t in dist)
+        return first, second / 2 if log_variance else second
     mean, spread = getattr(dist, "mean", None), getattr(dist, "stddev", getattr(dist, "std", None))
     if isinstance(mean, Tensor) and isinstance(spread, Tensor):
         return mean, spread.log()
@@ -165,7 +165,9 @@ class Network:
         x = x.to(self.device, self.dtype)
         if not self.numpy:
             try:
-                return self.f(x)
+                with warnings.catch_warnings():  # NumPy says so when a tensor gets that far
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    return self.f(x)
             except TypeError:
                 if self.modules:
                     raise
@@ -264,7 +266,7 @@ class LatentModel:
             raise LSDError(
                 "the generator has no `latent_dim`: give latent_shape, the shape of one latent"
             )
-        self.latent_shape = (int(shape),) if np.ndim(shape) == 0 else tuple(map(int, shape))
+        self.latent_shape = tuple(int(n) for n in np.atleast_1d(shape))
         if min(self.latent_shape) < 1:
             raise LSDError(f"latent_shape is {shape}: expected numbers ≥ 1")
         self.image_range = image_range or self._of_generator("image_range")
@@ -327,7 +329,7 @@ class LatentModel:
         return self.draw(n, torch.Generator().manual_seed(seed)).cpu()
 
     def spread_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        "As `encode_batch`; an encoder that gives the latent alone has next to no spread."
+        "Mean and log-deviation (B, M); an encoder that gives the latent alone has no spread."
         mean, log_sigma = self.encode_batch(x)
         return mean, torch.full_like(mean, -30.0) if log_sigma is None else log_sigma
 
@@ -363,8 +365,8 @@ class LatentModel:
         mean, log_sigma = as_distribution(self.encoder(x), self.log_variance)
         if mean[0].numel() != self.latent_dim:
             raise LSDError(
-                f"the encoder gave latents of shape {tuple(mean.shape)}: expected {self.latent_dim} "
-                "numbers per image, as the generator takes them"
+                f"the encoder gave latents of shape {tuple(mean.shape)}: expected "
+                f"{self.latent_dim} numbers per image, as the generator takes them"
             )
         return mean.flatten(1), None if log_sigma is None else log_sigma.flatten(1)
 
@@ -388,13 +390,13 @@ class LatentModel:
 
     def encode(self, images: Any, unclipped: bool = False) -> tuple[Tensor, Tensor | None]:
         "Mean and log-deviation (N, M) of images: a tensor, an array, or batches; on the CPU."
-        means, spreads = [], []
+        means: list[Tensor] = []
+        spreads: list[Tensor] = []
         with torch.inference_mode():
             for b in image_batches(images, self.batch_size):
                 mean, log_sigma = self.encode_batch(self.check_images(b, unclipped))
                 means.append(mean.float().cpu())
-                spreads.append(None if log_sigma is None else log_sigma.float().cpu())
+                spreads += [] if log_sigma is None else [log_sigma.float().cpu()]
         if not means:
             raise LSDError("there are no images: expected at least one")
-        mean = torch.cat(means)
-        return mean, None if spreads[0] is None else torch.cat(spreads)
+        return torch.cat(means), torch.cat(spreads) if spreads else None

@@ -60,12 +60,6 @@ def _square(matrix):
     return a.T, torch.eye(len(a), dtype=torch.float64)
 
 
-def _view(z, m=None):
-    "Checked latents with their gradients."
-    t = as_latents(z, m)
-    return z.to(t.dtype) if isinstance(z, Tensor) else t
-
-
 class Operator:
     """An affine map of the latent space, z → A z + b, with A = s + Σ_a |w_a⟩⟨r_a|.
 
@@ -115,7 +109,7 @@ class Operator:
         z: Any,  # latents (N, M) or (M,), any finite numbers; tensor or array
     ) -> Any:  # latents of the same shape, kind, type and device
         "Act on latents: each row z becomes A z + b."
-        t = _view(z, self.write.shape[1])
+        t = as_latents(z, self.write.shape[1])
         write, read, offset = (x.to(t) for x in (self.write, self.read, self.offset))
         return _like(self.scale * t + (t @ read.T) @ write + offset, z)
 
@@ -155,7 +149,7 @@ def _whole(vectors):
     if write.ndim != 2:
         raise LSDError(f"vectors must have shape (K, M), got {tuple(write.shape)}")
     read = as_latents(getattr(vectors, "duals_", write), what="vectors").cpu().double()
-    center = getattr(vectors, "center_", None)
+    center = getattr(vectors, "center_", None) if getattr(vectors, "center", True) else None
     center = torch.zeros(write.shape[1]) if center is None else torch.as_tensor(center)
     return write / write.shape[1] ** 0.5, read / write.shape[1] ** 0.5, center.cpu().double()
 
@@ -263,7 +257,7 @@ def on_sphere(
     center: Any = None,  # (M,), any finite numbers; default 0
 ) -> Any:  # latents of the same shape and kind, at that distance
     "Move latents along the line from the centre to the prior's sphere; by default to norm √M."
-    t = _view(z)
+    t = as_latents(z)
     middle = 0.0 if center is None else as_latents(center, t.shape[-1], "centres").to(t)
     arm = t - middle
     length = arm.norm(dim=-1, keepdim=True)
@@ -288,7 +282,7 @@ def amplitude_swap(
     center: Any = None,  # of the prior (M,); default 0
 ) -> Any:  # latents (N, M) at that distance, in the kind of `z`
     "Exchange two amplitudes of latents on the sphere, set or raise the second, and scale again."
-    u = _view(on_sphere(_view(z), radius, center))
+    u = as_latents(on_sphere(as_latents(z), radius, center))
     if u.ndim != 2:
         raise LSDError(
             f"expected latents (N, M), got shape {tuple(u.shape)}: z[None] for one latent"
@@ -317,7 +311,7 @@ def slerp(
     t: float,  # position on the arc, 0 (a) to 1 (b)
 ) -> Any:  # latents of the same shape and kind; the norm goes linearly from one to the other
     "Spherical linear interpolation (Shoemake, 1985)."
-    x, y = _view(a), _view(b)
+    x, y = as_latents(a), as_latents(b)
     if x.shape != y.shape:
         raise LSDError(f"ends of shape {tuple(x.shape)} and {tuple(y.shape)}: expected the same")
     p, q = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)
@@ -347,7 +341,7 @@ def truncate(
     write, read, center = _rows(vectors, *range(len(getattr(vectors, "vectors_", vectors))))
     if not 1 <= k <= len(write):
         raise LSDError(f"k={k} amplitudes can't be kept: expected 1 to {len(write)}")
-    t = _view(z, write.shape[1])
+    t = as_latents(z, write.shape[1])
     write, read, center = (x.to(t) for x in (write, read, center))
     c = (t - center) @ read.T
     kept = torch.zeros_like(c).scatter(-1, c.abs().topk(k, dim=-1).indices, 1.0)
@@ -377,7 +371,7 @@ def rotation_path(
     center: Any = None,  # of the prior (M,); default 0
 ) -> Any:  # (N, frames, M) or (frames, M), frames = 1 + steps·(len(path) - 1); the first is z
     "Algorithm 1: rotate latents from vector to vector, scaled to the sphere after each step."
-    path, frames, d = [int(i) for i in path], [_view(z)], np.pi / (2 * max(1, steps))
+    path, frames, d = [int(i) for i in path], [as_latents(z)], np.pi / (2 * max(1, steps))
     if kind not in ("paper", "plane"):
         raise LSDError(f"unknown kind of rotation {kind!r}: expected 'paper' or 'plane'")
     if steps < 1 or not path:

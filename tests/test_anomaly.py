@@ -11,7 +11,6 @@ from scipy.optimize import lsq_linear
 from scipy.stats import chi2
 from torch import nn
 
-from lsd_nb import cli
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError
 from lsd_nb.data import Split, load_dataset
@@ -382,6 +381,8 @@ def test_networks_refuse_bad_images(images, words):
 
 def test_train_from_the_shell(cache):
     from typer.testing import CliRunner
+
+    from lsd_nb import cli
 
     def run(*args):
         return CliRunner().invoke(cli.app, ["train", *args])

@@ -77,7 +77,10 @@ def test_weighted_lowdin_minimises_its_criterion(means, w, seed):
     k, m = means.shape
     weights = torch.where(torch.arange(k) < (k + 1) // 2, w, 1.0)
     unit = means / means.norm(dim=1, keepdim=True)
-    cost = lambda xi: (weights * (xi / m**0.5 - unit).square().sum(1)).sum()
+
+    def cost(xi):
+        return (weights * (xi / m**0.5 - unit).square().sum(1)).sum()
+
     best = lowdin(means, weights)
     small = 0.1 * draw(seed, m, m)
     nearby = best @ torch.matrix_exp(small - small.T)  # another orthogonal set

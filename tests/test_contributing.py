@@ -107,10 +107,8 @@ def test_an_operator():
     code = example("An operator")
     exec(code, names)
     before, after = names["before"], names["after"]
-    expected = before.clone()
-    expected[:, 2] *= -1
-    torch.testing.assert_close(after, expected, rtol=1e-4, atol=1e-4)
-    assert undocumented(code, ["reflection"]) == []
+    torch.testing.assert_close(after, before[:, [2, 0, 1, 3, 4]], rtol=1e-4, atol=1e-4)
+    assert undocumented(code, ["cycle"]) == []
 
 
 def test_the_guide_names_the_order_of_the_house():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lsd_nb import LatentSpectralDecomposition, LSDError
+from lsd_nb import LatentBasis, LatentSpectralDecomposition, LSDError
 from lsd_nb import explore as module
 from lsd_nb.explore import explore
 from lsd_nb.export import basis_to_json
@@ -198,3 +198,17 @@ def test_the_package_imports_without_them():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
         == "Explorer"
     )
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_json_reads_what_the_basis_reads(published):
+    y = torch.arange(600) % 3
+    noise = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
+    z = noise + 3 * torch.eye(5)[y] + 2  # off the origin: a centre is needed
+    basis = LatentBasis.as_published(n_sets=1) if published else LatentBasis()
+    table = json.loads(basis_to_json(basis.fit(z, y)))
+    c = (z - torch.tensor(table["center"])) @ torch.tensor(table["analysis"]).T
+    assert torch.allclose(c, basis.transform(z), atol=1e-4)
+    size = c if table["signed"] else c.abs()
+    named = [table["labels"][k] for k in size.argmax(1).tolist()]
+    assert named == basis.predict(z).tolist() and table["signed"] is not published

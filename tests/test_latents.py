@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
+from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError, save_tensors
 from lsd_nb.encoder import EncoderConfig
 from lsd_nb.latents import (
@@ -317,3 +318,14 @@ def test_networks_are_told_apart_by_their_weights():
     for a, b in (nets, [n.forward for n in nets], [m.decode_batch for m in models]):
         assert _network_digest(a) != _network_digest(b)
         assert _network_digest(a) == _network_digest(a)
+
+
+def test_a_basis_from_statistics_alone():
+    "It is the basis of the latents themselves."
+    z = cloud(2000) + 2 * torch.eye(4)[torch.arange(2000) % 4]
+    found = encode_labelled(certain, identity, largest, z, per_set=2000, **HERE)
+    found.label_names = list("abcd")
+    basis = LatentBasis.from_statistics(found)
+    names = np.array(found.label_names)[largest(z).argmax(1)]
+    direct = LatentBasis().fit(z.double(), names)
+    assert (basis.predict(z) == direct.predict(z)).mean() > 0.98

@@ -292,6 +292,24 @@ def test_a_basis_with_a_metric_and_a_centre():
     assert (basis.read(given_)[:, 1] > 0).all()
 
 
+@pytest.mark.parametrize("params", [{}, {"center": False}, {"metric": "identity"}])
+def test_every_kind_of_basis(params):
+    "Amplitudes after an operator, by the basis itself."
+    g = torch.Generator().manual_seed(4)
+    y = torch.arange(400) % 4
+    x = torch.randn(400, M, generator=g, dtype=torch.float64) + 3 * XI[y] + torch.arange(M)
+    basis = LatentBasis(**params).fit(x, y)
+    c = torch.as_tensor(basis.transform(x))
+    turned = torch.as_tensor(basis.transform(plane_rotation(basis, 0, 1, 0.7)(x)))
+    close(turned[:, 2:], c[:, 2:], 1e-6)
+    close(turned[:, 1], math.sin(0.7) * c[:, 0] + math.cos(0.7) * c[:, 1], 1e-6)
+    swapped = torch.as_tensor(basis.transform(householder_swap(basis, 0, 1)(x)))
+    close(swapped[:, [1, 0]], c[:, :2], 1e-6)
+    only = torch.as_tensor(basis.transform(subspace(basis, [0, 2])(x)))
+    close(only[:, [0, 2]], c[:, [0, 2]], 1e-6)
+    close(only[:, [1]], 0 * c[:, [1]], 1e-6)
+
+
 @pytest.mark.parametrize("scale,shift", [(0.25, 0.0), (0.25, 3.0), (4.0, -1.0)])
 def test_edits_stay_on_the_sphere_of_a_mapping_network(scale, shift):
     "‖w‖ of 2.07 became 8.00 when the norm of a normal prior was taken for granted."

@@ -1,4 +1,4 @@
-"""Damage and interruption: killed runs that go on to the same bits, files that are not what they should be."""
+"""Damage and interruption: killed runs go on to the same bits, damaged files are said to be so."""
 
 import hashlib
 import json
@@ -31,7 +31,8 @@ STEPS = ("gan", "classifier", "encoder")
 PROGRAM = [
     sys.executable,
     "-c",
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from lsd_nb.cli import main; main()",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from lsd_nb.cli import main; main()",
 ]
 runner = CliRunner()
 
@@ -55,7 +56,7 @@ def forget(cache, step):
 
 
 def stop_in_mid_run(cache, step, signum):
-    "Train a step in another process with a checkpoint after every batch, and send a signal after the first."
+    "Train a step in another process, a checkpoint after every batch; a signal after the first."
     forget(cache, step)
     checkpoint = cache / "runs" / config_of(step).filename / "checkpoint.safetensors"
     shutil.rmtree(checkpoint.parent, ignore_errors=True)
@@ -89,8 +90,10 @@ def assert_goes_on_to_the_same_bits(cache, tiny, step):
         json.loads(p.read_text())["history"]
         for p in ((c / "artifacts" / f"{config_of(step).filename}.json") for c in (cache, tiny))
     ]
-    drop = lambda epochs: [{k: v for k, v in e.items() if k != "seconds"} for e in epochs]
-    assert drop(history[0]) == drop(history[1])
+    for epochs in history:
+        for epoch in epochs:
+            del epoch["seconds"]
+    assert history[0] == history[1]
 
 
 # ---- interruption
@@ -98,7 +101,7 @@ def assert_goes_on_to_the_same_bits(cache, tiny, step):
 
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_and_resumed(tiny, own_cache, step):
-    code, out, err = stop_in_mid_run(own_cache, step, signal.SIGKILL)
+    code, _, _ = stop_in_mid_run(own_cache, step, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert_goes_on_to_the_same_bits(own_cache, tiny, step)
 
@@ -112,7 +115,7 @@ def test_ctrl_c_says_what_to_do_and_can_go_on(tiny, own_cache):
 
 
 @pytest.mark.parametrize(
-    "step, Config", list(zip(STEPS, (GANConfig, ClassifierConfig, EncoderConfig)))
+    "step, Config", list(zip(STEPS, (GANConfig, ClassifierConfig, EncoderConfig), strict=True))
 )
 def test_a_loss_that_is_not_finite_stops(tiny, own_cache, monkeypatch, step, Config):
     monkeypatch.setitem(Config.presets, "tiny", {**Config.presets["tiny"], "lr": 1e30})
@@ -357,10 +360,9 @@ def test_a_label_that_never_occurs():
         sample_labelled(
             lambda z: z, only_two, 4, per_set=10, patience=2000, device="cpu", progress=False
         )
-    code = lambda x: (x, torch.zeros_like(x))
     with pytest.raises(LSDError, match="label 2 does not appear"):
         encode_labelled(
-            code,
+            lambda x: (x, torch.zeros_like(x)),
             lambda z: z,
             only_two,
             torch.randn(50, 4),

@@ -151,7 +151,7 @@ def compare_classifiers(
     chosen = {k: v for k, v in classifiers().items() if names is None or k in names}
     if not chosen:
         raise LSDError(
-            f"no classifier of {', '.join(names)}: expected some of {', '.join(classifiers())}"
+            f"no classifier of {', '.join(names or ())}: expected {', '.join(classifiers())}"
         )
     return {
         name: 100 * accuracy_score(q, c.fit(a, b).predict(p))

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,9 @@ def truncation_figure(
     return fig
 
 # %% ../../nbs/12_denoising.ipynb #8b4b61d8
-NOISES = {  # name → function and its parameters: deviation and clipping, share, or side in pixels
+NOISES: dict[
+    str, Any
+] = {  # name → function and its parameters: deviation and clipping, share, or side in pixels
     "gaussian 0.25": (add_gaussian, 0.25, False),
     "gaussian 0.5": (add_gaussian, 0.5, False),
     "gaussian 1.0": (add_gaussian, 1.0, False),
@@ -123,7 +126,7 @@ def denoising_scores(
     found = {"psnr": psnr(clean, restored).numpy()}
     grey = (((x[:, 0] + 1) / 2).numpy() for x in (clean, restored))  # SSIM depends on zero
     found["ssim"] = np.array([similarity(a, b, data_range=1.0) for a, b in zip(*grey, strict=True)])
-    scores = {"n": len(clean)}
+    scores: dict[str, Any] = {"n": len(clean)}
     for name, values in found.items():
         scores |= {name: float(values.mean()), f"{name}_std": float(values.std())}
     kept = accuracy(classifier, restored, labels, batch_size)

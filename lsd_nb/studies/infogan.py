@@ -11,7 +11,7 @@ __all__ = ['information_bound', 'info_d_step', 'info_g_step', 'InfoGenerator', '
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -295,7 +295,7 @@ def style_correlations(
 # %% ../../nbs/25_infogan.ipynb #e0f2d00d
 def infogan_scores(
     network: InfoGAN,  # trained
-    config: "InfoGANConfig",  # its configuration, below: what goes in
+    config: Any,  # its configuration, `InfoGANConfig`: what goes in
     data: ImageData,  # the codes are matched on its validation part
     n: int = 10_000,  # generated images behind the bounds, ≥ 2
     seed: int = 1,  # of their inputs

@@ -45,7 +45,9 @@ def score_seeds(
             load_or_train(part, device, train=False) for part in (c.gan, c.classifier, c)
         )
         means = labelled_means(MeansConfig(encoder=c), device, progress)
-        lsd = LatentSpectralDecomposition(g, judge, e, progress=progress).fit_means(means)
+        lsd = LatentSpectralDecomposition.as_published(g, judge, e, progress=progress).fit_means(
+            means
+        )
         rows, _ = score(lsd, data, trials, progress=progress)
         values = {r["id"]: r["ours"] for r in rows}
         found.append({"seed": c.seed, "encoder": c.key, "values": values})
