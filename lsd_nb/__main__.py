@@ -32,8 +32,9 @@ def main() -> None:
             signal.signal(signal.SIGINT, _stop)
         program()
     except BaseException as e:
-        done = isinstance(e, SystemExit) and not e.code
-        if done or not (_asked or isinstance(e, KeyboardInterrupt)):
+        status = e.code if isinstance(e, SystemExit) else 1
+        stopped = _asked or isinstance(e, KeyboardInterrupt) or status == 130
+        if not status or not stopped:
             raise
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.write(2, _STOPPED)
