@@ -145,7 +145,8 @@ def export_onnx(
             "wrap a plain function in a Module"
         )
     made: dict[str, Any] = {
-        f"{k}.onnx": network_to_onnx(*v, tolerance=tolerance) for k, v in there.items()
+        f"{name}.onnx": network_to_onnx(network, x, names, tolerance)
+        for name, (network, x, names) in there.items()
     }
     if getattr(lsd, "basis", None) is not None:
         made["basis.json"] = basis_to_json(lsd.basis).encode(), None
