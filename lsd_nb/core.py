@@ -38,9 +38,10 @@ class LSDError(ValueError):
 
     def __init__(
         self,
-        text: str = "",  # what happened; line breaks, say of an argument, become blanks
+        text: str = "",  # what happened; line breaks become blanks, more than 1,500 letters are cut
     ):
-        super().__init__(" ".join(line.strip() for line in str(text).splitlines()))
+        line = " ".join(part.strip() for part in str(text).splitlines())
+        super().__init__(line if len(line) <= 1500 else f"{line[:1499]}…")
 
 # %% ../nbs/92_core.ipynb #2ba53ba2
 _BUILTIN = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)

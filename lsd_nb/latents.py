@@ -213,6 +213,11 @@ class LabelledMeans:
     label_names: list[str] | None = None  # what the labels mean, l texts
 
     def __post_init__(self):
+        for name in ("sums", "moments", "counts"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise LSDError(
+                    f"labelled latents: {name} must be a tensor, see help(LabelledMeans)"
+                )
         check_statistics(self.tensors, "labelled latents", values=False)
 
     @classmethod

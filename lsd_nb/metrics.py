@@ -145,6 +145,8 @@ def frechet_distance(
             f"features of shapes {tuple(a.shape)} and {tuple(b.shape)}: "
             "expected two rows or more each, of one width"
         )
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise LSDError("features contain NaN or infinity: remove these rows")
     s, t = (x.T.cov().reshape(x.shape[1], -1) for x in (a, b))
     # the eigenvalues of S T are those of a symmetric matrix, S^½ T S^½, hence real and ≥ 0
     both = torch.linalg.eigvals(s @ t).real.clamp(min=0).sqrt().sum()

@@ -335,7 +335,11 @@ class LatentModel:
 
     def check_latents(self, z: Any) -> Tensor:
         "Latents (N, M) as a floating-point tensor; `LSDError` for another shape."
-        t = torch.as_tensor(z)
+        try:
+            t = torch.as_tensor(z)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(z).__name__
+            raise LSDError(f"latents are a {kind}: expected (N, {self.latent_dim})") from None
         if t.ndim < 2 or math.prod(t.shape[1:]) != self.latent_dim or t.is_complex():
             raise LSDError(f"latents have shape {tuple(t.shape)}: expected (N, {self.latent_dim})")
         return (t if t.is_floating_point() else t.float()).flatten(1)

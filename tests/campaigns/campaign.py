@@ -88,6 +88,7 @@ def main() -> None:
     if options.only is None:
         header = run_record(options.seed, time.monotonic() - started, "cpu")
         out = Path(__file__).resolve().parents[2] / "results" / "robustness.json"
+        header["without_an_example"] = campaign_arguments.WITHOUT_EXAMPLE
         text = json.dumps({"header": header, **found}, indent=1, ensure_ascii=False)
         atomic_write(out, text + "\n")
 

@@ -26,7 +26,61 @@ from lsd_nb.gan import GANConfig, Generator
 from lsd_nb.operators import Operator
 
 # what trains, fetches, waits for a person, or wants a display: tested elsewhere
-LEFT_OUT = ["LSDError", "train", "load_or_train", "Run", "Task", "schedule_for", "fetch_file", "fetch_npm", "fetch_dataset", "check_dataset", "known_sums", "Known", "KNOWN", "raw_folder", "mnist", "OptimisticAdam", "Explorer", "explore", "collect_means", "labelled_means", "load_pretrained", "export_onnx", "network_to_onnx", "d_step", "g_step", "classifier_step", "find_artifact", "artifact_path", "Config", "Network", "Networks", "Moments", "Split", "ImageData", "cache_dir", "data_dir", "package_versions", "modules_in", "say", "one_line", "figure", "plot_history", "show_images", "collect_parts", "fill", "merge_statistics", "pack_parts", "knob_strip", "precision_for", "damaged", "content_md5", "read_content", "find_file"]
+LEFT_OUT = [
+    "LSDError",
+    "train",
+    "load_or_train",
+    "Run",
+    "Task",
+    "schedule_for",
+    "fetch_file",
+    "fetch_npm",
+    "fetch_dataset",
+    "check_dataset",
+    "known_sums",
+    "Known",
+    "KNOWN",
+    "raw_folder",
+    "mnist",
+    "OptimisticAdam",
+    "Explorer",
+    "explore",
+    "collect_means",
+    "labelled_means",
+    "load_pretrained",
+    "export_onnx",
+    "network_to_onnx",
+    "d_step",
+    "g_step",
+    "classifier_step",
+    "find_artifact",
+    "artifact_path",
+    "Config",
+    "Network",
+    "Networks",
+    "Moments",
+    "Split",
+    "ImageData",
+    "cache_dir",
+    "data_dir",
+    "package_versions",
+    "modules_in",
+    "say",
+    "one_line",
+    "figure",
+    "plot_history",
+    "show_images",
+    "collect_parts",
+    "fill",
+    "merge_statistics",
+    "pack_parts",
+    "knob_strip",
+    "precision_for",
+    "damaged",
+    "content_md5",
+    "read_content",
+    "find_file",
+]
 
 
 @functools.cache
@@ -322,7 +376,27 @@ def public() -> dict[str, Any]:
     return found
 
 
-MODULES = ["core", "training", "models", "fetching", "data", "noise", "image_files", "metrics", "pictures", "gan", "classifier", "encoder", "latents", "basis", "operators", "attributes", "decomposition", "explore", "export"]
+MODULES = [
+    "core",
+    "training",
+    "models",
+    "fetching",
+    "data",
+    "noise",
+    "image_files",
+    "metrics",
+    "pictures",
+    "gan",
+    "classifier",
+    "encoder",
+    "latents",
+    "basis",
+    "operators",
+    "attributes",
+    "decomposition",
+    "explore",
+    "export",
+]
 
 
 def target(name: str) -> Any:
@@ -430,7 +504,7 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     except (LSDError, TypeError, ValueError) as e:
         text = f"{name}({given}): {type(e).__name__}: {str(e)[:160]!r}"
         if isinstance(e, LSDError):
-            return ("refused" if "\n" not in str(e) and len(str(e)) < 1000 else "unclear"), text
+            return ("refused" if "\n" not in str(e) and len(str(e)) <= 1500 else "unclear"), text
         return ("plain" if str(e) else "obscure"), text
     except Exception as e:
         text = " ".join(str(e).split())[:120]
@@ -440,7 +514,28 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
         signal.signal(signal.SIGALRM, before)
 
 
-METHODS = ["LatentBasis.fit", "LatentBasis.partial_fit", "LatentBasis.from_means", "LatentBasis.from_statistics", "basis.transform", "basis.inverse_transform", "basis.decision_function", "basis.predict", "basis.predict_proba", "basis.score", "basis.label_rank", "basis.amplitude", "basis.move", "basis.erase", "basis.index_of", "operator", "lsd.encode", "lsd.transform", "lsd.predict", "lsd.decode"]
+METHODS = [
+    "LatentBasis.fit",
+    "LatentBasis.partial_fit",
+    "LatentBasis.from_means",
+    "LatentBasis.from_statistics",
+    "basis.transform",
+    "basis.inverse_transform",
+    "basis.decision_function",
+    "basis.predict",
+    "basis.predict_proba",
+    "basis.score",
+    "basis.label_rank",
+    "basis.amplitude",
+    "basis.move",
+    "basis.erase",
+    "basis.index_of",
+    "operator",
+    "lsd.encode",
+    "lsd.transform",
+    "lsd.predict",
+    "lsd.decode",
+]
 
 
 @functools.cache

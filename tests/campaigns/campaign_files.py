@@ -171,7 +171,7 @@ def sound_statistics(found) -> bool:
     "Finite sums of the right shapes, and whole numbers beside them."
     many = found.values() if isinstance(found, dict) else [found]
     for s in many:
-        n, l, m = s.sums.shape
+        n, l = s.sums.shape[:2]
         names = s.label_names
         right = type(s.per_set) is int and type(s.draws) is int and s.per_set > 0 <= s.draws
         right &= names is None or (len(names) == l and all(isinstance(t, str) for t in names))
@@ -398,7 +398,7 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     except LSDError as e:
         text = str(e)
         named = path.stem in text or str(folder) in text
-        good = "\n" not in text and named and len(text) < 1500
+        good = "\n" not in text and named and len(text) <= 1500
         return ("refused", what) if good else ("unclear", f"{what}: {text[:200]}")
     except Exception as e:
         return "obscure", f"{what}: {type(e).__name__}: {' '.join(str(e).split())[:200]}"
