@@ -35,9 +35,12 @@ def one(campaign: str, name: str, seed: int) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="lsd_nb-fuzz-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.environ["LSD_NB_CACHE"] = folder
+        here = os.getcwd()
+        os.chdir(folder)  # a name such as "x" is a file of this folder
         try:
             return CAMPAIGNS[campaign][0](name, Path(folder), rng)
         finally:
+            os.chdir(here)
             os.environ.pop("LSD_NB_CACHE")
             if before is not None:
                 os.environ["LSD_NB_CACHE"] = before

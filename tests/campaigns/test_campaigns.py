@@ -16,7 +16,7 @@ def test_no_promise_is_broken(name):
 def test_public_callables_take_part():
     "What is new in a module should get an example, or be named among what is tested elsewhere."
     missing, there = campaign_arguments.WITHOUT_EXAMPLE, campaign_arguments.CALLS
-    assert len(missing) < 0.1 * len(there), missing
+    assert len(missing) < 0.2 * len(there), missing
 
 
 @pytest.mark.parametrize("name", campaign_arguments.CALLS)
