@@ -327,7 +327,8 @@ class Moments(NamedTuple):
 
     def plus(self, other: "Moments") -> "Moments":
         "The moments of both collections, which have the same sets, labels and origin."
-        return Moments(*(a + b for a, b in zip(self[:3], other[:3], strict=True)), self.origin)
+        counts, sums, second = (a + b for a, b in zip(self[:3], other[:3], strict=True))
+        return Moments(counts, sums, second, self.origin)
 
 
 def label_moments(
@@ -385,9 +386,11 @@ def shrunk(
     if shrinkage == "auto":
         alpha, p = float(r.square().mean()), len(r)
         spread = (n + 1) * (alpha - 1 / p)
-        shrinkage = min(1.0 if spread <= 0 else (alpha + 1) / spread, (len(r) / n) ** 2, 1.0)
-    r = (1 - shrinkage) * r + shrinkage * torch.eye(len(r), dtype=r.dtype)
-    return r * torch.outer(d, d).sqrt(), float(shrinkage)
+        amount = min(1.0 if spread <= 0 else (alpha + 1) / spread, (len(r) / n) ** 2, 1.0)
+    else:
+        amount = float(shrinkage)
+    r = (1 - amount) * r + amount * torch.eye(len(r), dtype=r.dtype)
+    return r * torch.outer(d, d).sqrt(), amount
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #385b99a8
 def whitening(
@@ -608,7 +611,7 @@ def leace(
     white, colour = whitening(shrunk(covariances(moments)[1], float(n), 1e-10)[0])
     _, s, vh = torch.linalg.svd(_times(cross, white), full_matrices=False)
     kept = vh[s > 1e-8 * s[0]]
-    dual = _times(kept, white.T if white.ndim == 2 else white)
+    dual = _times(kept, white if white is None or white.ndim == 1 else white.T)
     return dual.T, _times(kept, colour), mean + moments.origin
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #b720ddfb
@@ -672,11 +675,15 @@ def _check_parameters(
             raise LSDError(f"{name} must be one of {allowed}, got {value!r}")
     for name, low, high in (("set_weight", 0, None), ("temperature", 0, 1e300)):
         value = getattr(basis, name)
-        good = isinstance(value, numbers.Real) and value > low and (high is None or value < high)
+        good = (
+            isinstance(value, (int, float, np.number))
+            and value > low
+            and (high is None or value < high)
+        )
         if not good:
             raise LSDError(f"{name} must be a positive number, got {value!r}")
     s = basis.shrinkage
-    if s != "auto" and not (isinstance(s, numbers.Real) and 0 <= s <= 1):
+    if s != "auto" and not (isinstance(s, (int, float, np.number)) and 0 <= s <= 1):
         raise LSDError(f"shrinkage must be 'auto' or a number in [0, 1], got {s!r}")
     if basis.method != "lowdin" and basis.set_weight not in (1, float("inf")):
         raise LSDError(f"set_weight is for method='lowdin', not {basis.method!r}: leave it at 1")
@@ -743,7 +750,8 @@ def _kept(means, sets, labels, center: bool, rank_deficient: str) -> Tensor:
 def _of_sets(moments: Moments, sets: Tensor) -> Moments:
     "The moments of some sets (L,) alone."
     own = torch.unique(sets) - 1
-    return Moments(*(t[own] for t in moments[:3]), moments.origin)
+    counts, sums, second = (t[own] for t in moments[:3])
+    return Moments(counts, sums, second, moments.origin)
 
 
 def _metric(basis: "LatentBasis", moments: Moments | None, sets: Tensor):
@@ -869,8 +877,8 @@ def _labelled(
         have = np.zeros(len(classes)) if old is None else old.counts.sum(0).numpy()
         sets = _dealt_on(codes[mine], have, basis.n_sets if old is None else len(old.counts))
     found = (torch.from_numpy(np.ascontiguousarray(v[mine])) for v in (z.numpy(), codes, w))
-    z, codes, w = found
-    return z, codes, torch.as_tensor(sets).long(), w, classes
+    kept, numbers_of, weights = found
+    return kept, numbers_of, torch.as_tensor(sets).long(), weights, classes
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #ead3453f
 def _means_of(means, labels, sets=None) -> tuple[Tensor, Tensor, Tensor, np.ndarray]:
@@ -1079,11 +1087,11 @@ def _rank(
             f"expected one label of the basis per latent: got {len(own)} labels for "
             f"{len(c)} latents, unknown {unknown}"
         )
-    own = torch.as_tensor(own, device=c.device)
-    best = scores.gather(1, own[:, None])
-    first = scores.argmax(1) == own  # of equal scores, the first label wins, as in `predict`
+    code = torch.as_tensor(own, device=c.device)
+    best = scores.gather(1, code[:, None])
+    first = scores.argmax(1) == code  # of equal scores, the first label wins, as in `predict`
     rank = 1 + (c > best).sum(1)
-    return torch.where(first, 1, torch.where(rank == 1, 2, rank))
+    return rank.clamp(min=2).masked_fill(first, 1)
 
 
 def _row_of(basis: "LatentBasis", label) -> int:
@@ -1237,7 +1245,7 @@ def _check_file(
         fault = "its labels are not a list of different names"
     elif not {"classes_dtype", "torch", "shrinkage", "held_out"} <= set(meta):
         fault = "its header is not whole"
-    fault = fault or _file_fault(t, len(classes))
+    fault = fault or _file_fault(t, len(classes or ()))
     if fault:
         raise LSDError(f"{path} holds no sound LatentBasis: {fault}; make it anew with save")
 
@@ -1250,8 +1258,8 @@ def _loaded(basis: "LatentBasis", t: dict[str, Tensor], meta: dict) -> "LatentBa
         classes = np.array(meta["classes"], dtype=meta["classes_dtype"])
     except (TypeError, ValueError) as e:
         raise LSDError(f"the file's labels are not of type {meta['classes_dtype']}") from e
-    saved = [t.pop(f"moments.{f}", None) for f in Moments._fields]
-    _store(basis, t, classes, None if saved[0] is None else Moments(*saved), given)
+    saved = [t.pop(f"moments.{f}") for f in Moments._fields if f"moments.{f}" in t]
+    _store(basis, t, classes, Moments(*saved) if saved else None, given)
     basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
     return basis
 
@@ -1285,7 +1293,9 @@ def _words(
     return "\n".join(lines)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #e934c928
-class LatentBasis(ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin's
+    ClassifierMixin, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """A labelled basis of a latent space: transformer, classifier and file in one.
 
     `fit` averages latents per label and set, orthogonalises the means in the metric of the

@@ -1,5 +1,6 @@
 """One thread, no display, artifacts in a folder of this run; datasets stay where they are."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-from lsd_nb.data import data_dir
+from lsd_nb.fetching import data_dir
 
 os.environ["LSD_NB_DATA"] = str(data_dir())
 CACHE = tempfile.mkdtemp(prefix="lsd_nb-tests-")
@@ -37,22 +38,20 @@ def tiny():
     from typer.testing import CliRunner
 
     from lsd_nb import cli
+    from lsd_nb.latents import LabelledMeans
     from lsd_nb.training import save_artifact
 
     done = CliRunner().invoke(cli.app, ["train", "all", "--preset", "tiny", "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    config = cli._means_config(
-        "mnist", "tiny"
-    )  # networks this small don't draw every label, so the means are random numbers
-    shape = (config.n_sets, config.encoder.classifier.classes, config.encoder.gan.latent_dim)
-    sums = config.per_set * torch.randn(
-        shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
-    save_artifact(
-        config,
-        dict(sums=sums, squares=sums**2, counts=torch.full(shape[:2], config.per_set)),
-        {"draws": 1000},
-    )
+    # networks this small don't draw every label, so the means are random numbers
+    config = cli._means_config("mnist", "tiny").settled("cpu")
+    n, classes, m = config.n_sets, config.encoder.classifier.classes, config.encoder.gan.latent_dim
+    noise = torch.Generator().manual_seed(0)
+    z = torch.randn(n, classes, config.per_set, m, dtype=torch.float64, generator=noise)
+    counts = torch.full((n, classes), config.per_set)
+    z += 2 * torch.randn(n, classes, 1, m, dtype=torch.float64, generator=noise)
+    means = LabelledMeans(z.sum(2), z.square().sum(2), counts, config.per_set, 1000)
+    save_artifact(config, means.tensors, {"draws": means.draws, "label_names": None})
     return Path(CACHE)
 
 
@@ -115,8 +114,6 @@ def figure(tmp_path_factory):
     drawn = go.Figure(
         go.Heatmap(z=[[1, 2], [3, 4]], colorscale="RdBu"), layout=dict(title="four numbers")
     ).to_plotly_json()
-    import json
-
     import plotly.utils
 
     output = nbformat.v4.new_output(

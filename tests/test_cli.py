@@ -1,9 +1,13 @@
 """The command line: what each command promises, on tiny networks in a cache of this run."""
 
+import inspect
 import json
 import math
 import os
 import shutil
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +18,20 @@ from typer.testing import CliRunner
 
 from lsd_nb import cli
 from lsd_nb.basis import LatentBasis
+from lsd_nb.commands import comments_of, plain
 from lsd_nb.core import load_tensors
-from lsd_nb.data import load_dataset, read_images, write_images
+from lsd_nb.data import load_dataset
 from lsd_nb.decomposition import LatentSpectralDecomposition, load_pretrained
+from lsd_nb.image_files import read_images, write_images
+from lsd_nb.latents import LabelledMeans, labelled_means
 from lsd_nb.studies.denoising import noisy_encoder_config
-from lsd_nb.training import load_or_train
+from lsd_nb.training import Config, artifact_path, load_or_train
 
 COMMANDS = (
     "reproduce",
     "train",
+    "means",
+    "merge",
     "basis",
     "classify",
     "denoise",
@@ -73,7 +82,7 @@ def lsd(tiny):
     "The same decomposition as the commands use, made in Python."
     return LatentSpectralDecomposition(
         *load_pretrained("mnist", "tiny", "cpu"), progress=False
-    ).fit_means(cli.labelled_means(cli._means_config("mnist", "tiny"), "cpu", False))
+    ).fit_means(labelled_means(cli._means_config("mnist", "tiny"), "cpu", False))
 
 
 # ---- what all commands share
@@ -82,11 +91,14 @@ def lsd(tiny):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_units_defaults_and_the_common_options(name):
     text, squeezed = (join.join(call(name, "--help").stdout.split()) for join in (" ", ""))
-    for option in ("--seed", "--device", "--out", "--json", "--help"):
+    for option in ("--out", "--json", "--help"):
         assert option in text
-    assert "[default: 0]" in text and "[default: auto]" in text and "an integer ≥ 0" in text
-    for option in cli.inspect.signature(getattr(cli, name)).parameters.values():
-        assert "".join(cli._comments(getattr(cli, name))[option.name].split()) in squeezed, (
+    if name != "merge":
+        assert "--seed" in text and "--device" in text
+        assert "[default: 0]" in text and "[default: auto]" in text and "an integer ≥ 0" in text
+    assert ("--force" in text) == (name != "reproduce")
+    for option in inspect.signature(getattr(cli, name)).parameters.values():
+        assert "".join(comments_of(getattr(cli, name))[option.name].split()) in squeezed, (
             f"{name}: {option.name} is not explained"
         )
 
@@ -146,6 +158,10 @@ def test_top_level():
         ("rotate", "a.png", "--path", "zero"),
         ("rotate", "a.png", "--path", ""),
         ("rotate", "a.png", "--kind", "round"),
+        ("rotate", "a.png", "--path", "cat,"),
+        ("train", "gan", "--processes", "0"),
+        ("means", "--every", "-1"),
+        ("merge",),
         ("export",),
         ("export", "--onnx", "--method", "magic"),
         ("export", "--onnx", "--set-weight", "0"),
@@ -170,7 +186,7 @@ def test_no_arguments_show_the_help():
 
 def test_infinite_numbers_in_json():
     assert json.loads(
-        json.dumps(cli._plain({"a": [math.inf, -math.inf], "b": (math.nan, 1, "x", None, True)}))
+        json.dumps(plain({"a": [math.inf, -math.inf], "b": (math.nan, 1, "x", None, True)}))
     ) == {"a": ["inf", "-inf"], "b": ["nan", 1, "x", None, True]}
 
 
@@ -190,7 +206,7 @@ def test_what_the_system_refuses_is_one_line(problem, says, monkeypatch):
     def refuse(*args, **kwargs):
         raise problem
 
-    monkeypatch.setattr(cli, "load_dataset", refuse)
+    monkeypatch.setattr("lsd_nb.data.load_dataset", refuse)
     assert says in call("data", status=1).stderr
 
 
@@ -198,22 +214,19 @@ def test_ctrl_c_is_one_line(monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "load_dataset", stop)
+    monkeypatch.setattr("lsd_nb.data.load_dataset", stop)
     done = runner.invoke(cli.app, ["data", "--json"])
-    assert (
-        (done.exit_code, done.stdout) == (1, "")
-        and done.stderr.strip().startswith("interrupted: ")
-        and len(done.stderr.strip().splitlines()) == 1
-    )
+    assert (done.exit_code, done.output) == (130, "")  # the program says the line
 
 
+@pytest.mark.filterwarnings("default:a warning")
 def test_warnings_and_prints_go_to_standard_error(monkeypatch):
     def noisy(*args, **kwargs):
         print("a line")
-        cli.warnings.warn("a warning")
+        warnings.warn("a warning", stacklevel=2)
         return load_dataset("mnist", False)
 
-    monkeypatch.setattr(cli, "load_dataset", noisy)
+    monkeypatch.setattr("lsd_nb.data.load_dataset", noisy)
     done = call("data", "--json")
     assert "a line\n" in done.stderr and "note: a warning\n" in done.stderr
     assert json.loads(done.stdout)["name"] == "mnist"
@@ -229,7 +242,7 @@ def test_data(tmp_path):
     ] == [28, 28]
     assert len(report["classes"]) == 10 and Path(report["folder"]).is_dir()
     assert Image.open(report["picture"]).size == (280, 280)
-    assert "55,000 training" in call("data").stdout
+    assert "55,000 train" in call("data").stdout and ", verified" in call("data").stdout
 
 
 def test_data_of_an_unknown_name():
@@ -270,7 +283,9 @@ def test_training_again_uses_what_is_there(tiny):
 
 
 def test_generator_quality_is_stored(tiny):
-    gan, classifier = (cli._stored(cli._configs("mnist", "tiny")[s]) for s in ("gan", "classifier"))
+    gan, classifier = (
+        artifact_path(cli._configs("mnist", "tiny")[s]) for s in ("gan", "classifier")
+    )
     quality = json.loads(gan.with_suffix(".json").read_text())["metrics"]["quality"]
     assert (
         quality["frechet"] > 0
@@ -298,7 +313,7 @@ def test_out_gets_copies(tiny, tmp_path):
 
 
 def test_fresh_trains_again_to_the_same_weights(tiny, own_cache):
-    path = own_cache / "artifacts" / cli._stored(cli._configs("mnist", "tiny")["classifier"]).name
+    path = own_cache / "artifacts" / artifact_path(cli._configs("mnist", "tiny")["classifier"]).name
     before = load_tensors(path)[0]
     assert reported("train", "classifier", "--preset", "tiny", "--device", "cpu", "--fresh")[
         "networks"
@@ -457,7 +472,8 @@ def test_a_basis_from_a_file(files, lsd, tmp_path):
 
 
 def test_basis_with_complement(files, lsd):
-    LatentBasis.from_means(lsd.means.means[:10], lsd.means.labels[:10]).save("ten.safetensors")
+    ten = LatentBasis.from_means(lsd.means.means[:10], lsd.means.labels[:10], complete=True)
+    ten.save("ten.safetensors")
     entries = [
         a
         for r in reported(
@@ -652,8 +668,10 @@ def test_results_that_have_no_place(files, name):
 
 def test_reproduce_hands_everything_on(tiny, monkeypatch, tmp_path):
     seen, board = {}, {"header": {"seconds": 1.0}, "rows": [{"id": "lsd_top1", "ours": math.inf}]}
-    monkeypatch.setattr(cli, "run_reproduction", lambda **options: seen.update(options) or board)
-    monkeypatch.setattr(cli, "format_scoreboard", lambda b: "a table")
+    from lsd_nb.studies import reproduction
+
+    monkeypatch.setattr(reproduction, "reproduce", lambda **options: seen.update(options) or board)
+    monkeypatch.setattr(reproduction, "format_scoreboard", lambda b: "a table")
     args = (
         "reproduce",
         "--preset",
@@ -741,3 +759,275 @@ def test_export_of_networks_that_are_not_there(own_cache):
     for p in own_cache.rglob("encoder-*"):
         p.unlink()
     assert "no trained encoder" in call("export", "--onnx", "--preset", "tiny", status=1).stderr
+
+
+# ---- start-up, text, Ctrl-C
+
+
+def program(*args, **env):
+    "Run the program in a process of its own: bytes of its outputs, and its status."
+    line = [sys.executable, "-m", "lsd_nb", *map(str, args)]
+    return subprocess.run(line, capture_output=True, env={**os.environ, **env}, timeout=120)
+
+
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["train", "--help"]], ids=" ".join)
+def test_help_imports_no_torch(args):
+    code = (
+        "import sys; from lsd_nb.__main__ import main; sys.argv[1:] = "
+        f"{args!r}\ntry:\n    main()\nfinally:\n"
+        "    print({'torch', 'numpy', 'PIL'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.strip() == "set()", done.stderr
+
+
+def test_help_is_quick():
+    import resource
+
+    def used():
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return spent.ru_utime + spent.ru_stime
+
+    times = []
+    for _ in range(3):
+        before = used()
+        assert program("classify", "--help").returncode == 0
+        times.append(used() - before)
+    assert min(times) < 0.5, times
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_any_encoding_of_the_terminal(files, encoding):
+    args = ("denoise", "a.png", "--preset", "tiny", "--device", "cpu", "--out", "new")
+    done = program(*args, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    arrow = "→" if encoding == "utf-8" else "->"
+    assert done.stdout.decode(encoding).split() == ["a.png", arrow, "new/a-denoised.png"]
+    helped = program("denoise", "--help", PYTHONIOENCODING=encoding)
+    assert helped.returncode == 0 and b"Traceback" not in helped.stderr
+    if encoding != "ascii":  # for which click, that prints the help, takes UTF-8
+        assert {"utf-8": "≥ 0"}.get(encoding, ">= 0") in helped.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("wait", [0.05, 0.15, 0.3, 0.6, 1.2, 2.0])
+def test_ctrl_c_at_any_moment_is_one_line_and_130(tmp_path, wait):
+    import signal
+    import time
+
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "print('up', flush=True)\nfrom lsd_nb.__main__ import main; main()"
+    )
+    env = {**os.environ, "LSD_NB_CACHE": str(tmp_path)}
+    line = [sys.executable, "-c", code, "train", "gan", "--preset", "tiny", "--epochs", "500"]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(line, env=env, **pipes) as p:
+        assert p.stdout.readline() == "up\n"
+        time.sleep(wait)
+        p.send_signal(signal.SIGINT)
+        out, err = p.communicate(timeout=60)
+    assert (p.returncode, out) == (130, ""), err
+    assert "Traceback" not in err
+    assert err.rstrip().splitlines()[-1].startswith("interrupted: ")
+
+
+# ---- the registry
+
+
+def test_choices_are_the_modules():
+    from lsd_nb.basis import orthogonalise
+    from lsd_nb.gan import GANConfig
+
+    assert cli._CHOICES["preset"] == tuple(GANConfig.presets)
+    for step in cli.trainable():
+        assert cli._kind(step) is Config.kinds[step] and "tiny" in cli._kind(step).presets
+    means = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    for method in cli._CHOICES["method"]:
+        assert orthogonalise(means, method=method).shape == (3, 5)
+
+
+def test_any_setting_of_a_kind(own_cache):
+    args = ("train", "denoiser", "--preset", "tiny", "--device", "cpu", "--epochs", "1")
+    report = reported(*args, "--set", "width=2", "--set", "sigma=0.25")["networks"]["denoiser"]
+    config = json.loads(Path(report["file"]).with_suffix(".json").read_text())["config"]
+    assert (config["width"], config["sigma"], config["epochs"]) == (2, 0.25, 1)
+    for wrong, says in (
+        ("colour=red", "it has no setting colour"),
+        ("width=wide", "width is 'wide'"),
+        ("width", "expected field=value"),
+        ("width=0", "expected 1 or more"),
+    ):
+        assert says in call(*args, "--set", wrong, status=1).stderr
+    assert "one by one" in call("train", "all", "--epochs", "3", status=1).stderr
+
+
+def test_processes_share_a_training(own_cache, tmp_path):
+    args = ("train", "classifier", "--preset", "tiny", "--device", "cpu", "--processes", "2")
+    more = ("--epochs", "1", "--set", "train_images=640", "--json")
+    done = program(*args, *more)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)["networks"]["classifier"]
+    record = json.loads(Path(report["file"]).with_suffix(".json").read_text())
+    assert report["trained_now"] and record["processes"] == 2
+    failed = program(*args, "--set", "noise=3e38", "--set", "lr=10")
+    said = failed.stderr.decode()
+    assert failed.returncode == 1 and "Traceback" not in said, said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "is not finite" in errors[0]
+
+
+# ---- outputs
+
+
+def test_files_are_replaced_only_by_force(files, lsd):
+    args = ("denoise", "a.png", "--preset", "tiny", "--device", "cpu", "--out", "new")
+    call(*args)
+    before = Path("new/a-denoised.png").stat().st_mtime_ns
+    assert "--force" in call(*args, "--k", "1", status=1).stderr
+    assert Path("new/a-denoised.png").stat().st_mtime_ns == before
+    call(*args, "--k", "1", "--force")
+    assert Path("new/a-denoised.png").stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "device", "folder", "input", "basis"])
+def test_outputs_that_are_no_files_for_it(files, lsd, kind):
+    lsd.basis.save("own.safetensors")
+    out = {"device": "/dev/null", "input": "a.png", "basis": "own.safetensors"}.get(kind, kind)
+    if kind == "link":
+        Path("link").symlink_to("b.png")
+    if kind == "fifo":
+        os.mkfifo("fifo")
+    if kind == "folder":
+        Path("folder").mkdir()
+    before = {p: p.read_bytes() for p in Path().glob("*.[ps]*")}
+    args = ("classify", "a.png", "--preset", "tiny", "--basis", "own.safetensors", "--force")
+    said = call(*args, "--out", out, status=1).stderr
+    assert ("an input" if kind in ("input", "basis") else "a link or a device") in said
+    assert before == {p: p.read_bytes() for p in before}
+
+
+# ---- means, merge
+
+
+def test_shards_of_means_make_the_whole(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("--device", "cpu", "--per-set", "8", "--n-sets", "2", "--parts", "2")
+    for k in (1, 2):
+        report = reported("means", *common, "--shard", f"{k}/2", "--out", f"p{k}.safetensors")
+        assert report["parts"] == 2
+    assert "there already" in call("means", *common, "--out", "p1.safetensors", status=1).stderr
+    assert "are missing" in call("merge", "p1.safetensors", "--out", "x", status=1).stderr
+    merged = reported("merge", "p2.safetensors", "p1.safetensors", "--out", "all.safetensors")
+    assert (merged["n_sets"], merged["labels"]) == (2, 10)
+    assert (LabelledMeans.load("all.safetensors").counts[1] == 8).all()
+    report = reported("basis", "--means", "all.safetensors", "--out", "b.safetensors")
+    assert (report["labelled_vectors"], report["n_sets"]) == (20, 2)
+    assert (
+        "an input"
+        in call(
+            "basis", "--means", "all.safetensors", "--out", "all.safetensors", "--force", status=1
+        ).stderr
+    )
+    said = call("basis", "--preset", "tiny", "--means", "all.safetensors", status=1).stderr
+    assert "100 dimensions" in said
+    assert "expected i/n" in call("means", *common, "--shard", "3", "--out", "y", status=1).stderr
+
+
+# ---- a model of one's own
+
+MODEL = """
+import torch
+
+def make():
+    def generator(z):
+        return torch.sigmoid(z)[:, :, None, None].expand(-1, 3, 8, 8)
+    def classifier(x):
+        return 10 * x.mean((2, 3))
+    def encoder(x):
+        return torch.logit(x.mean((2, 3)).clamp(0.01, 0.99))
+    return dict(generator=generator, classifier=classifier, encoder=encoder, latent_shape=3,
+                image_range=(0.0, 1.0), per_set=200, method="lowdin")
+
+class Grey(torch.nn.Module):
+    latent_dim = 4
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 36)
+    def forward(self, z):
+        return torch.tanh(self.layer(z)).view(-1, 1, 6, 6)
+
+def pair():
+    torch.manual_seed(0)
+    return Grey(), None
+
+def broken():
+    raise RuntimeError("two\\nlines")
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_module", raising=False)
+    Path("my_module.py").write_text(MODEL)
+    for name, colour in (("red", (250, 110, 120)), ("blue", (100, 120, 250))):
+        Image.new("RGB", (50, 50), colour).save(f"{name}.png")
+    return ("--model", "my_module:make")
+
+
+def test_a_model_of_ones_own(own):
+    found = reported("classify", "red.png", "blue.png", *own)["files"]
+    assert [f["label"] for f in found] == [0, 2]
+    report = reported("basis", *own, "--per-set", "50", "--out", "b.safetensors")
+    assert (report["labelled_vectors"], report["latent_dim"]) == (3, 3)
+    args = ("rotate", "red.png", *own, "--basis", "b.safetensors", "--path", "0,2", "--steps", "2")
+    assert reported(*args, "--kind", "plane")["frames"] == 3
+    strip = Image.open("lsd-nb-out/red-rotated.png")
+    assert strip.size == (24, 8) and strip.mode == "RGB"
+    r, g, b = strip.getpixel((2, 2))
+    assert r > 200 > 150 > max(g, b)
+
+
+@pytest.mark.parametrize(
+    "spec, says",
+    [
+        ("no_such_module:make", "No module named"),
+        ("my_module:missing", "has no attribute"),
+        ("my_module", "expected module:function"),
+        ("my_module:broken", "RuntimeError: two lines"),
+        ("my_module:nothing", "expected a function that returns"),
+        ("my_module:pair", "no classifier"),
+    ],
+)
+def test_models_that_are_none(own, spec, says):
+    assert says in call("basis", "--model", spec, "--out", "x.safetensors", status=1).stderr
+    assert not Path("x.safetensors").exists()
+
+
+# ---- labels
+
+
+def test_names_of_labels_in_a_path(files, lsd, monkeypatch):
+    import lsd_nb.data
+
+    real = load_dataset(progress=False)
+    named = type("Named", (), {"classes": [*"abcdefghi", "cat"], "test": real.test})
+    monkeypatch.setattr(lsd_nb.data, "load_dataset", lambda *a, **k: named)
+    args = ("rotate", "a.png", "--preset", "tiny", "--device", "cpu", "--steps", "1")
+    assert reported(*args, "--path", "3,cat,b")["path"] == [3, 9, 1]
+    assert "label dog" in call(*args, "--path", "cat,dog", "--out", "x", status=1).stderr
+
+
+def test_labels_that_are_words(files, lsd):
+    words = [f"word{i}" for i in range(10)]
+    b = LatentBasis.from_means(lsd.means.means[:10], words, complete=True)
+    b.save("words.safetensors")
+    args = ("a.png", "--preset", "tiny", "--device", "cpu", "--basis", "words.safetensors")
+    found = reported("classify", *args, "--top", "20")["files"][0]
+    assert found["label"] in words
+    labelled = [a for a in found["amplitudes"] if a["set"] == 1]
+    assert sorted(a["label"] for a in labelled) == words
+    assert reported("rotate", *args, "--path", "word1,word2")["path"] == ["word1", "word2"]

@@ -243,11 +243,11 @@ def command(tmp_path_factory):
     "A folder with `lsd-nb`: the installed one, or one with the two commands the chapter uses."
     folder = tmp_path_factory.mktemp("bin")
     installed = subprocess.run(
-        [sys.executable, "-m", "lsd_nb.cli", "means", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "lsd_nb", "means", "--help"], capture_output=True, text=True
     )
     program = folder / "lsd-nb"
     if "--shard" in installed.stdout:
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lsd_nb.cli "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m lsd_nb "$@"\n')
     else:
         program.write_text(COMMAND.format(python=sys.executable))
     program.chmod(0o755)

@@ -64,6 +64,7 @@ LIBRARY = [
     "operators",
     "attributes",
     "decomposition",
+    "saving",
     "explore",
     "export",
 ]
@@ -84,7 +85,7 @@ STUDIES = [
     "scoreboard",
     "benchmarks",
 ]
-ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "cli"]
+ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "commands", "cli"]
 TENSORS_ONLY = ("basis", "operators", "attributes")
 # what a command, or a method that opens another room, imports only when it is called
 WHEN_CALLED = {("cli", "studies"), ("commands", "studies"), ("decomposition", "explore")}
