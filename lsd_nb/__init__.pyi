@@ -1,3 +1,4 @@
+from .attributes import AttributeBasis as AttributeBasis
 from .basis import LatentBasis as LatentBasis
 from .basis import amplitudes as amplitudes
 from .basis import orthogonalise as orthogonalise

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images', 'report_of',
-           'LatentSpectralDecomposition']
+           'jittered', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts',
+           'invert_images', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import Self
@@ -193,6 +194,47 @@ def relabelled(
         if not len(left):
             break
     return new
+
+# %% ../nbs/08_decomposition.ipynb #cba3f3fa
+def jittered(
+    images: Tensor,  # (N, C, H, W)
+    noise: torch.Generator,  # source of randomness, on the CPU
+    strength: float = 1.0,  # 1: shifts of a pixel in 28, 0.1 of shear and stretch, noise of 0.2
+) -> Tensor:  # (N, C, H, W), differentiable
+    "Images shifted, sheared and stretched a little at random, with noise."
+    u = 2 * torch.rand(len(images), 2, 3, generator=noise) - 1
+    theta = torch.eye(2, 3) + strength * u * torch.tensor([0.1, 0.1, 2 / 28])
+    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
+    paper = images.amin()
+    moved = F.grid_sample(images - paper, grid, align_corners=False) + paper
+    return moved + 0.2 * strength * torch.randn(images.shape, generator=noise).to(images)
+
+
+def polished(
+    models: LatentModel,  # with a classifier; images (C, H, W)
+    z: Tensor,  # latents (N, M) to start from
+    target: Tensor,  # numbers of the labels to show (N,), columns of the classifier's logits
+    iterations: int = 10,  # of Adam, ≥ 0
+    pull: float = 0.05,  # weight of the squared distance from the start, ≥ 0
+    seed: int = 0,  # of shifts and noise
+) -> Tensor:  # latents (N, M), on the CPU
+    "Descend the cross-entropy of the label on jittered images, without going far."
+    noise, parts = torch.Generator().manual_seed(seed), []
+    for start, goal in zip(
+        z.split(models.batch_size), target.split(models.batch_size), strict=True
+    ):
+        first = start.to(models.device).float()
+        u, y = first.clone().requires_grad_(), goal.to(models.device)
+        adam = torch.optim.Adam([u], 0.1)
+        for _ in range(iterations):
+            logits = models.label_batch(jittered(models.decode_batch(u).float(), noise))
+            off = (u - models.center.to(u)).norm(dim=1) - models.radius
+            kept = pull * (u - first).square().sum() + 0.05 * off.square().sum()
+            loss = F.cross_entropy(logits.float(), y, reduction="sum") + kept
+            (u.grad,) = torch.autograd.grad(loss, u)
+            adam.step()
+        parts.append(u.detach().cpu())
+    return torch.cat(parts)
 
 # %% ../nbs/08_decomposition.ipynb #734978bb
 def rotation_frames(
@@ -487,16 +529,27 @@ class LatentSpectralDecomposition:
         z = self.encode(images, sample, unclipped=unclipped, latents=latents)
         return self.decode(shortened(z, self.fitted(), k, rescale))
 
-    def edit(self, z: Any, label: Any, confidence: float = 0.9, share: float = 0.8) -> Tensor:
-        "Latents (N, M) that decode to a label, see `relabelled`."
-        z = self.models.check_latents(z)
-        return relabelled(self.models, self.fitted(), z, label, confidence, share)
+    def edit(
+        self,
+        z: Any,  # latents (N, M)
+        label: Any,  # the label to give them
+        confidence: float = 0.9,  # how sure the classifier must be of it, in (0, 1)
+        share: float = 0.8,  # of the exchanged amplitude that the label gets at least, ≥ 0
+        polish: int = 0,  # iterations of descent afterwards, see `polished`
+    ) -> Tensor:  # latents (N, M)
+        "Latents that decode to a label, see `relabelled`."
+        z, basis = self.models.check_latents(z), self.fitted()
+        new = relabelled(self.models, basis, z, label, confidence, share)
+        if not polish:
+            return new
+        number = np.asarray(basis.classes_).tolist().index(label)
+        return polished(self.models, new, torch.full((len(new),), number), polish)
 
     def relabel(
-        self, images: Any = None, label: Any = None, confidence: float = 0.9, latents: Any = None
+        self, images: Any = None, label: Any = None, latents: Any = None, **options: Any
     ) -> Tensor:
-        "Images (N, …) that show another label, in the same hand."
-        return self.decode(self.edit(self.encode(images, latents=latents), label, confidence))
+        "Images (N, …) that show another label, in the same hand; options are those of `edit`."
+        return self.decode(self.edit(self.encode(images, latents=latents), label, **options))
 
     def rotate(
         self,
