@@ -35,19 +35,6 @@ from lsd_nb.fetching import (
 )
 from .image_files import from_bytes, open_picture, to_bytes
 
-# %% ../nbs/01_data.ipynb #a37b9aaa
-# until every chapter has moved: names that live in other modules now
-from .fetching import PATIENCE, damaged, known_sums
-from .image_files import check_images as check_images
-from .image_files import read_images as read_images
-from .image_files import write_images as write_images
-from .noise import add_gaussian as add_gaussian
-from .noise import add_salt_and_pepper as add_salt_and_pepper
-from .noise import occlude as occlude
-
-_PATIENCE, _one_line, _say, _damaged, _known_sums = PATIENCE, one_line, say, damaged, known_sums
-_NAMES = {name: known.folder for name, known in KNOWN.items()}
-
 # %% ../nbs/01_data.ipynb #0b5d0712
 class Split(NamedTuple):
     "Images with their labels."

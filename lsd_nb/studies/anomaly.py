@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from ..basis import LatentBasis
 from ..core import LSDError
-from ..data import Split, batches, check_images, load_dataset
+from ..data import Split, batches, load_dataset
+from ..image_files import check_images
 from ..models import in_batches
 from ..training import Config, Run, Task, load_or_train, schedule_for
 

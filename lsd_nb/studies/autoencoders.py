@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import LSDError
-from ..data import batches, check_images, load_dataset
+from ..data import batches, load_dataset
+from ..image_files import check_images
 from ..models import in_batches, kl_divergence, sample_latents
 from .classification import compare_classifiers
 from ..training import Config, Run, Task, schedule_for
