@@ -5,6 +5,7 @@ import signal
 import sys
 
 _STOPPED = b"\ninterrupted: what was finished is kept; the same command goes on from there\n"
+_asked: list = []  # filled by Ctrl-C
 
 
 def _leave(*_):
@@ -13,19 +14,27 @@ def _leave(*_):
     os._exit(130)
 
 
+def _stop(*_):
+    "Remember it, for an import that is interrupted may end in any other error."
+    _asked.append(True)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     "Start the command line; commands import their heavy parts when they run."
-    asked = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if asked:
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if ours:
         signal.signal(signal.SIGINT, _leave)
     from lsd_nb.cli import main as program
 
     try:
-        if asked:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if ours:
+            signal.signal(signal.SIGINT, _stop)
         program()
-    except (KeyboardInterrupt, SystemExit) as e:
-        if isinstance(e, SystemExit) and e.code != 130:
+    except BaseException as e:
+        status = e.code if isinstance(e, SystemExit) else 1
+        stopped = _asked or isinstance(e, KeyboardInterrupt) or status == 130
+        if not status or not stopped:
             raise
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.write(2, _STOPPED)

@@ -11,7 +11,7 @@ __all__ = ['as_latents', 'gram_schmidt', 'modified_gram_schmidt', 'lowdin', 'ort
 import importlib
 import numbers
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -395,7 +395,7 @@ def shrunk(
 # %% ../nbs/06_quasi_eigenvectors.ipynb #385b99a8
 def whitening(
     metric: Tensor | None,  # (M, M) symmetric positive definite, its diagonal (M,), or None: I
-) -> tuple[Tensor | None, Tensor | None]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape
+) -> tuple[Any, Any]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape; None for I
     "A matrix that makes rows white, `z @ S`, and its inverse; units are taken out first."
     if metric is None:
         return None, None

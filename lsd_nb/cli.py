@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import time
 import uuid
@@ -73,7 +72,7 @@ _CHOICES = {
     "preset": ("paper", "reference", "small", "tiny"),
     "step": ("all", *_KINDS),
     "kind": ("swap", "paper", "plane"),
-    "method": ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin"),
+    "method": ("recommended", "gram_schmidt", "modified_gram_schmidt", "qr", "lowdin"),
 }
 _BOUNDS: dict[str, tuple] = {
     "seed": (0, 2**32 - 1),
@@ -706,7 +705,8 @@ def _networks(preset, dataset, device, seed, method, set_weight, model=None):
         raise LSDError(
             f"--set-weight {set_weight:g} has no meaning for {method}: give --method lowdin"
         )
-    options = dict(method=method, set_weight=set_weight, seed=seed)
+    named = None if method == "recommended" else method
+    options = dict(method=named, set_weight=set_weight, seed=seed)
     if model:
         device = None if device == "auto" else device
         return _own_model(model, **options, device=device)
@@ -759,24 +759,27 @@ def _basis_report(lsd, out):
 
     b, m = lsd.basis, lsd.latent_dim
     labelled = torch.as_tensor(b.sets_) > 0
-    xi = torch.as_tensor(b.vectors_).double()[labelled]
-    gram = xi @ xi.T / m
+    xi, duals = (torch.as_tensor(v).double()[labelled] for v in (b.vectors_, b.duals_))
+    gram, one = duals @ xi.T / m, torch.eye(len(b.vectors_))[labelled]
     names = b.classes_.tolist()
     kept = [label for label, yes in zip(b.labels_.tolist(), labelled.tolist(), strict=True) if yes]
     report = {
         "file": str(out),
         "method": b.method,
         "set_weight": b.set_weight,
+        "metric": b.metric,
         "n_sets": int(torch.as_tensor(b.sets_).max()),
         "latent_dim": m,
         "labelled_vectors": len(xi),
         "label_pure_vectors": None,
         "largest_off_diagonal": (gram - gram.diag().diag()).abs().max().item(),
     }
-    text = f"{out}: {len(xi)} labelled vectors of {m}, {b.method}; "
+    text = f"{out}: {len(xi)} labelled vectors of {m}, {b.method} in metric {b.metric}; "
     if lsd.classifier is not None:
         codes = torch.tensor([names.index(label) for label in kept])
-        report["label_pure_vectors"] = pure = int(label_pure(xi.float(), codes, lsd).sum())
+        report["label_pure_vectors"] = pure = int(
+            label_pure(torch.as_tensor(b.inverse_transform(one)).float(), codes, lsd).sum()
+        )
         text += f"{pure} of them decode to their label with confidence above 0.9; "
     return (
         report,
@@ -786,7 +789,7 @@ def _basis_report(lsd, out):
 # %% ../nbs/99_cli.ipynb #27ffa448
 @command
 def basis(
-    method: str = "gram_schmidt",  # how to orthogonalise
+    method: str = "recommended",  # which basis; gram_schmidt is the paper's
     # with lowdin: weight of set 1, > 0, no unit; 1 is symmetric, inf goes set by set
     set_weight: float = 1.0,
     # V, latents per set and label; by default the preset's (5000 for small)
@@ -886,7 +889,7 @@ def classify(
     sample: bool = False,
     # basis file; by default the preset's own is built (a minute or two) and kept in the cache
     basis: Path | None = None,
-    method: str = "gram_schmidt",  # without --basis: how to orthogonalise
+    method: str = "recommended",  # without --basis: which basis, gram_schmidt is the paper's
     set_weight: float = 1.0,  # without --basis, with lowdin: weight of set 1, > 0, no unit
     preset: str = "small",  # networks to use
     dataset: str = "mnist",  # dataset the networks were trained on
@@ -950,7 +953,7 @@ def denoise(
     scale: int = 1,  # side of a square, in output pixels, per pixel of the image
     # basis file; by default the preset's own is built (a minute or two) and kept in the cache
     basis: Path | None = None,
-    method: str = "gram_schmidt",  # without --basis: how to orthogonalise
+    method: str = "recommended",  # without --basis: which basis, gram_schmidt is the paper's
     set_weight: float = 1.0,  # without --basis, with lowdin: weight of set 1, > 0, no unit
     preset: str = "small",  # networks to use
     dataset: str = "mnist",  # dataset the networks were trained on
@@ -1014,7 +1017,7 @@ def rotate(
     sample: bool = False,
     # basis file; by default the preset's own is built (a minute or two) and kept in the cache
     basis: Path | None = None,
-    method: str = "gram_schmidt",  # without --basis: how to orthogonalise
+    method: str = "recommended",  # without --basis: which basis, gram_schmidt is the paper's
     set_weight: float = 1.0,  # without --basis, with lowdin: weight of set 1, > 0, no unit
     preset: str = "small",  # networks to use
     dataset: str = "mnist",  # dataset the networks were trained on
@@ -1057,9 +1060,9 @@ def export(
     onnx: bool = False,
     # basis file; by default the preset's own is built (a minute or two) and kept in the cache
     basis: Path | None = None,
-    method: str = "lowdin",  # without --basis: how to orthogonalise
+    method: str = "recommended",  # without --basis: which basis, gram_schmidt is the paper's
     # without --basis, with lowdin: weight of set 1, > 0, no unit; inf goes set by set
-    set_weight: float = math.inf,
+    set_weight: float = 1.0,
     preset: str = "small",  # networks to use
     dataset: str = "mnist",  # dataset the networks were trained on
     model: str | None = None,  # networks of your own instead (torch modules), as module:function
@@ -1077,8 +1080,6 @@ def export(
 
     for name in ("generator.onnx", "classifier.onnx", "encoder.onnx", "basis.json"):
         new_file(out / name, force)
-    if method != "lowdin" and set_weight == math.inf:
-        set_weight = 1.0
     lsd = _networks(preset, dataset, device, seed, method, set_weight, model)
     report = export_onnx(_fitted(lsd, preset, dataset, device, basis, model), out)
     lines = []

@@ -427,7 +427,7 @@ def test_classify_agrees_with_the_library(files, lsd):
         assert [abs(a["amplitude"]) for a in r["amplitudes"]] == pytest.approx(
             row.abs().sort(descending=True).values[:4].tolist()
         )
-        assert r["amplitudes"][0]["label"] == r["label"] and r["amplitudes"][0]["set"] in (1, 2)
+        assert r["amplitudes"][0]["set"] in (1, 2)
     assert (
         "note: b.png:" in done.stderr
         and "note: c.png:" in done.stderr
@@ -714,9 +714,7 @@ def test_reproduce_with_too_many_sets():
 
 def test_export(files, lsd):
     onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'lsd_nb[onnx]'")
-    report = reported(
-        "export", "--onnx", "--preset", "tiny", "--method", "gram_schmidt", "--out", "new/onnx"
-    )["files"]
+    report = reported("export", "--onnx", "--preset", "tiny", "--out", "new/onnx")["files"]
     assert sorted(report) == ["basis.json", "classifier.onnx", "encoder.onnx", "generator.onnx"]
     for name, r in report.items():
         assert Path(r["file"]).stat().st_size == r["bytes"] and Path(r["file"]).name == name
@@ -842,7 +840,7 @@ def test_choices_are_the_modules():
     for step in cli.trainable():
         assert cli._kind(step) is Config.kinds[step] and "tiny" in cli._kind(step).presets
     means = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    for method in cli._CHOICES["method"]:
+    for method in cli._CHOICES["method"][1:]:  # after "recommended"
         assert orthogonalise(means, method=method).shape == (3, 5)
 
 
@@ -946,7 +944,7 @@ def make():
     def encoder(x):
         return torch.logit(x.mean((2, 3)).clamp(0.01, 0.99))
     return dict(generator=generator, classifier=classifier, encoder=encoder, latent_shape=3,
-                image_range=(0.0, 1.0), per_set=200, method="lowdin")
+                image_range=(0.0, 1.0), per_set=200)
 
 class Grey(torch.nn.Module):
     latent_dim = 4
