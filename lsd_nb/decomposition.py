@@ -575,9 +575,7 @@ class LatentSpectralDecomposition:
         "The labels (N,) that images have by their amplitudes; `sample` draws codes, as the paper."
         return self.fitted().predict(self.encode(images, sample, latents=latents))
 
-    def predict_proba(
-        self, images: Any = None, sample: bool = False, latents: Any = None
-    ) -> Tensor:
+    def predict_proba(self, images: Any = None, sample: bool = False, latents: Any = None) -> Any:
         "Probabilities (N, l): a softmax of amplitudes; calibrated only if `basis.temperature` is."
         return self.fitted().predict_proba(self.encode(images, sample, latents=latents))
 
@@ -641,9 +639,21 @@ class LatentSpectralDecomposition:
 
     def report(self, images: Any = None, labels: Any = None, latents: Any = None) -> str:
         "What the basis can do, in words; with images `fit` has not seen (N, …), beside others."
-        known = images is not None or latents is not None
-        z = self.encode(images, latents=latents) if known else None
+        z = None if images is latents is None else self.encode(images, latents=latents)
         return report_of(self.models, self.fitted(), z, labels)
+
+    def save(self, folder: Any) -> Any:
+        "Write everything to a folder, see `save_decomposition`; returns the folder."
+        from lsd_nb.saving import save_decomposition  # a later chapter: imported when asked for
+
+        return save_decomposition(self, folder)
+
+    @classmethod
+    def load(cls, folder: Any, **networks: Any) -> Any:
+        "Read a folder of `save`, see `load_decomposition`; networks of your own are given again."
+        from lsd_nb.saving import load_decomposition  # a later chapter
+
+        return load_decomposition(folder, **networks)
 
     def explore(self, images: Any = None) -> Any:
         "Knobs for a notebook, see the chapter on exploring; images default to MNIST's test set."
