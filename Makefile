@@ -18,8 +18,10 @@ REUSED  := $(if $(wildcard $(STAMP)-run), (reused; 'make clean' removes it))
 DEPS    := settings.ini setup.py constraints.txt
 # two notebooks, then two files of tests, at a time, one thread each: fastest on two cores
 WORKERS ?= 2
+# of the long campaigns
+MINUTES ?= 30
 
-.PHONY: help run test lint audit notebooks docs bench lab data web clean
+.PHONY: help run test fuzz lint audit notebooks docs bench lab data web clean
 
 help:            ## list these commands
 	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
@@ -38,6 +40,10 @@ test: $(STAMP)-dev data web    ## install the development tools and run every ch
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/nbdev_test --n_workers $(WORKERS) --do_print --timing
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 	{ git status --porcelain 2>/dev/null || true; } | diff $(STAMP)-before - || { echo "the tests changed files of the tree"; exit 1; }
+
+# hostile files, wrong arguments, extreme numbers; a short run is among the tests
+fuzz: $(STAMP)-dev    ## the long campaigns (MINUTES=30): results/robustness.json
+	OMP_NUM_THREADS=1 $(BIN)/python tests/campaigns/campaign.py --minutes $(MINUTES)
 
 lint: $(STAMP)-dev    ## style, format, types, safety: ruff (notebooks too), mypy, bandit
 	$(BIN)/ruff check .

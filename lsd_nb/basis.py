@@ -92,6 +92,8 @@ def gram_schmidt(
     passes: int = 1,  # how often components are removed, 1 (the paper's) or 2 (re-orthogonalised)
 ) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Classical Gram–Schmidt, equations (4)–(7)."
+    if passes not in (1, 2):
+        raise LSDError(f"passes is {passes}: expected 1 or 2")
     xi = torch.zeros_like(_unit(means))
     for k, v in enumerate(_unit(means)):
         for _ in range(passes):
@@ -106,6 +108,8 @@ def modified_gram_schmidt(
     passes: int = 1,
 ) -> Tensor:  # (K, M) orthogonal rows of norm √M, float64
     "Modified Gram–Schmidt: each result is removed from all later vectors at once."
+    if passes not in (1, 2):
+        raise LSDError(f"passes is {passes}: expected 1 or 2")
     xi = _unit(means)
     for _ in range(passes):
         for k in range(len(xi)):
@@ -400,10 +404,11 @@ def whitening(
     if metric is None:
         return None, None
     d = (metric if metric.ndim == 1 else metric.diagonal()).sqrt()
-    if metric.ndim == 1:
+    sound = bool((d > 0).all()) and bool(torch.isfinite(d).all())
+    if sound and metric.ndim == 1:
         return 1 / d, d
-    e, v = torch.linalg.eigh(metric / torch.outer(d, d))
-    if not e[0] > 1e-14 * e[-1]:
+    e, v = torch.linalg.eigh(metric / torch.outer(d, d)) if sound else (d, d)
+    if not (sound and e[0] > 1e-14 * e[-1]):
         raise LSDError(
             "the covariance within the labels is singular: give more latents, or shrinkage='auto'"
         )
@@ -894,6 +899,8 @@ def _means_of(means, labels, sets=None) -> tuple[Tensor, Tensor, Tensor, np.ndar
 
 def _moments_of(stats) -> Moments:
     "Moments from counts (n, l), sums (n, l, M) and moments (n, l, M, M) or (n, l, M)."
+    if not all(hasattr(stats, k) for k in ("counts", "sums", "moments")):
+        raise LSDError(f"statistics are a {type(stats).__name__}: expected counts, sums, moments")
     counts, sums = (torch.as_tensor(getattr(stats, k)).double() for k in ("counts", "sums"))
     second = torch.as_tensor(stats.moments).double().sum(1)
     (n, l), m = counts.shape, sums.shape[-1]
@@ -1196,7 +1203,10 @@ def _file_fault(
         whole = name in ("codes", "sets", "read")
         if name in _SHAPES and tuple(x.shape) != tuple(sizes[s] for s in _SHAPES[name]):
             return f"{name} has shape {tuple(x.shape)}"
-        if x.dtype != (torch.int64 if whole else torch.float64) or not x.double().isfinite().all():
+        if (
+            x.dtype != (torch.int64 if whole else torch.float64)
+            or not (x.double().abs() < 1e100).all()
+        ):
             return f"{name} has the wrong type, or is not finite"
     return _value_fault(t, classes)
 
@@ -1470,3 +1480,8 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         tensors, meta = load_tensors(path)
         _check_file(path, tensors, meta, cls._get_param_names())
         return _loaded(cls(**meta["params"]), tensors, meta)
+
+# %% ../nbs/06_quasi_eigenvectors.ipynb #9c93f643
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -147,3 +147,8 @@ class ClassifierConfig(Config):
 def _on(device, tensors):
     "Tensors on a device."
     return [t.to(device) for t in tensors]
+
+# %% ../nbs/03_classifier.ipynb #f3c79bf5
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -485,6 +485,23 @@ def _sprites(
     names = list(SHAPES if factor == "shape" else HUES)
     return _Found(train, test, names, True, ["drawn by code"])
 
+# %% ../nbs/01_data.ipynb #7cfb44a7
+def _found_at(
+    path: Path,  # a file or a folder
+    size: int | None,  # for pictures of different sizes
+    fit: str,  # as in `fit_size`
+) -> _Found | None:  # None if it holds nothing that is known
+    "Take the reader that fits what is there; its errors name the place."
+    try:
+        if path.suffix == ".npz" and path.is_file():
+            return _read_npz(path)
+        if files := _idx_folder(path):
+            return _read_idx_files(files)
+        return _read_cifar10(path) or _read_class_folders(path, size, fit)
+    except LSDError as error:
+        text = str(error)
+        raise LSDError(text if str(path) in text else f"{path}: {text}") from None
+
 # %% ../nbs/01_data.ipynb #adc3cf53
 def _digits() -> _Found:
     "scikit-learn's handwritten digits, 8 × 8."
@@ -525,11 +542,7 @@ def _find(
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise LSDError(f"{str(source)[:200]!r} is no dataset ({one_line(error)}).") from None
     for path in places:
-        if path.suffix == ".npz" and path.is_file():
-            return _read_npz(path)
-        if files := _idx_folder(path):
-            return _read_idx_files(files)
-        if found := _read_cifar10(path) or _read_class_folders(path, size, fit):
+        if found := _found_at(path, size, fit):
             return found
     raise LSDError(
         f"unknown dataset {str(source)!r}: give one of {', '.join([*KNOWN, *_MADE])}, "
@@ -745,3 +758,8 @@ def batches(
             f"expected start in 0 … {total}, others ≥ 0."
         )
     return _Batches(tensors, batch_size, seed, epoch, start, (rank, world), total)
+
+# %% ../nbs/01_data.ipynb #7c64e15b
+from .core import one_line_errors
+
+one_line_errors(__name__)

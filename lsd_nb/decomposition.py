@@ -675,3 +675,8 @@ class LatentSpectralDecomposition:
         else:
             begin = self.encode(x, unclipped=unclipped)
         return invert_images(self.models, x, begin, progress=self.progress, **options)
+
+# %% ../nbs/08_decomposition.ipynb #01746917
+from .core import one_line_errors
+
+one_line_errors(__name__)

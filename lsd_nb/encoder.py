@@ -254,3 +254,8 @@ class EncoderConfig(Config):
 def _state(*networks):
     "All tensors of networks, weights and batch-norm statistics."
     return [t for n in networks for t in n.state_dict().values()]
+
+# %% ../nbs/04_encoder.ipynb #18c17e64
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -396,3 +396,8 @@ def explore(
     _widgets()
     lsd.fitted()
     return Explorer(lsd, load_dataset(progress=False).test.images if images is None else images)
+
+# %% ../nbs/15_explore.ipynb #be0d320f
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -155,3 +155,8 @@ def export_onnx(
         file = str(atomic_write(Path(out) / name, content))
         report[name] = {"file": file, "bytes": len(content), "difference": worst}
     return report
+
+# %% ../nbs/16_export.ipynb #0fdd3361
+from .core import one_line_errors
+
+one_line_errors(__name__)

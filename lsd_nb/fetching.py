@@ -446,3 +446,8 @@ def fetch_dataset(
     _fetch(name, folder, progress, wrong)
     say(name, "four files verified and stored", progress)
     return check_dataset(name)[0]
+
+# %% ../nbs/95_fetching.ipynb #05ca6d11
+from .core import one_line_errors
+
+one_line_errors(__name__)

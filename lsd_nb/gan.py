@@ -115,6 +115,10 @@ class Discriminator(nn.Module):
         dropout: float = 0.25,  # share of features dropped, in [0, 1)
     ):
         super().__init__()
+        if not (width >= 1 and 0 <= dropout < 1):
+            raise LSDError(
+                f"width is {width}, dropout {dropout}: expected ≥ 1 and a share in [0, 1)"
+            )
 
         def block(a, b):
             return nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(dropout)
@@ -252,3 +256,8 @@ class GANConfig(Config):
 def _size(network):
     "Number of weights."
     return sum(p.numel() for p in network.parameters())
+
+# %% ../nbs/02_gan.ipynb #b82868e8
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -241,3 +241,8 @@ def load_judge(
     "The trained judge of a dataset; bundled for MNIST."
     config = JudgeConfig.preset("small", dataset=dataset)
     return load_or_train(config, device, train=False)
+
+# %% ../nbs/98b_judge.ipynb #5786865f
+from .core import one_line_errors
+
+one_line_errors(__name__)

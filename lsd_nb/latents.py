@@ -144,6 +144,25 @@ def at_norm(
         raise LSDError("a mean is the zero vector and has no direction: draw more latents")
     return eta * math.sqrt(eta.shape[1]) / norm
 
+# %% ../nbs/05_labelled_latents.ipynb #d7af7c4d
+_AGAIN = "make the statistics again"
+
+
+def _checked_rest(path, rest):
+    "What a file says beside its tensors, if it is V, draws and the labels' names (or none)."
+    names = rest.get("label_names") if isinstance(rest, dict) else None
+    texts = names is None or (type(names) is list and all(type(n) is str for n in names))
+    whole = isinstance(rest, dict) and set(rest) <= {"per_set", "draws", "label_names"}
+    counts = [rest.get("per_set"), rest.get("draws", 0)] if whole else [None]
+    if not texts or not all(type(n) is int and n >= 0 for n in counts) or counts[0] == 0:
+        raise LSDError(f"{path} has a header that is not whole: {_AGAIN}")
+    return rest
+
+
+def _is_row(row):
+    "Is this (set, part, V, draws), whole numbers?"
+    return type(row) is list and len(row) == 4 and all(type(v) is int and v >= 0 for v in row)
+
 # %% ../nbs/05_labelled_latents.ipynb #bbf4568f
 def _check_fit(
     a,  # a `LabelledMeans`
@@ -194,6 +213,11 @@ class LabelledMeans:
     label_names: list[str] | None = None  # what the labels mean, l texts
 
     def __post_init__(self):
+        for name in ("sums", "moments", "counts"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise LSDError(
+                    f"labelled latents: {name} must be a tensor, see help(LabelledMeans)"
+                )
         check_statistics(self.tensors, "labelled latents", values=False)
 
     @classmethod
@@ -328,6 +352,9 @@ class LabelledMeans:
     ) -> "LabelledMeans":  # the collection
         "Check names, shapes, types and values of tensors, and wrap them."
         check_statistics(tensors, where)
+        names, l = rest.get("label_names"), tensors["counts"].shape[1]
+        if names is not None and len(names) != l:
+            raise LSDError(f"{where}: {len(names)} names for {l} labels: make the statistics again")
         second = tensors["squares" if "squares" in tensors else "moments"]
         return cls(tensors["sums"], second, tensors["counts"], **rest)
 
@@ -348,7 +375,7 @@ class LabelledMeans:
         tensors, meta = load_tensors(path)
         if meta.pop("kind", None) != "labelled means":
             raise LSDError(f"{path} holds no labelled means: expected a file of LabelledMeans.save")
-        return cls.from_tensors(tensors, path, **meta)
+        return cls.from_tensors(tensors, path, **_checked_rest(path, meta))
 
 # %% ../nbs/05_labelled_latents.ipynb #21db4fd1
 def split_evenly(
@@ -356,6 +383,8 @@ def split_evenly(
     parts: int,  # among how many, ≥ 1
 ) -> list[int]:  # `parts` numbers that add up to `total` and differ by at most 1
     "Equal shares; the first ones take what is left over."
+    if not 1 <= parts <= 10**7:
+        raise LSDError(f"{parts} parts: expected 1 to 10,000,000")
     return [total // parts + (k < total % parts) for k in range(parts)]
 
 
@@ -745,8 +774,10 @@ def load_parts(
     "Read finished parts; `LSDError` with the file's name when something is wrong with it."
     tensors, meta = load_tensors(path)
     _check_kind(path, meta)
-    names = {"label_names": meta["label_names"]}
-    whole = LabelledMeans.from_tensors(tensors, path, per_set=1, draws=0, **names)
+    rest = _checked_rest(path, {"per_set": 1, "draws": 0, "label_names": meta["label_names"]})
+    whole = LabelledMeans.from_tensors(tensors, path, **rest)
+    if len(meta["parts"]) != len(whole.counts):
+        raise LSDError(f"{path} names {len(meta['parts'])} parts of {len(whole.counts)}: {_AGAIN}")
     parts = {
         (i, p): replace(whole.take([k]), per_set=per_set, draws=draws)
         for k, (i, p, per_set, draws) in enumerate(meta["parts"])
@@ -760,6 +791,10 @@ def _check_kind(path, meta):
         raise LSDError(
             f"{path} holds no parts of labelled means: expected a file of `lsd-nb means`"
         )
+    parts, rest = meta.get("parts"), {"label_names", "description"} <= set(meta)
+    listed = type(parts) is list and parts and all(map(_is_row, parts))
+    if not (listed and rest and isinstance(meta["description"], dict)):
+        raise LSDError(f"{path} has a header that is not whole: {_AGAIN}")
 
 
 def _header(path):
@@ -837,7 +872,9 @@ def _resume(path, description):
     if meta["description"] != description:
         raise LSDError(f"{path} belongs to another configuration: choose another folder")
     stream = tensors.pop("stream")
-    return LabelledMeans.from_tensors(tensors, path, **meta["rest"]), stream
+    return LabelledMeans.from_tensors(
+        tensors, path, **_checked_rest(path, meta.get("rest"))
+    ), stream
 
 
 def _keep(path, description, every):
@@ -1123,3 +1160,8 @@ def labelled_means(
     while not (found := find_artifact(config)):  # the first process stores it
         time.sleep(0.1)
     return _from_artifact(config, found)
+
+# %% ../nbs/05_labelled_latents.ipynb #6c10dfd6
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -145,6 +145,8 @@ def frechet_distance(
             f"features of shapes {tuple(a.shape)} and {tuple(b.shape)}: "
             "expected two rows or more each, of one width"
         )
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise LSDError("features contain NaN or infinity: remove these rows")
     s, t = (x.T.cov().reshape(x.shape[1], -1) for x in (a, b))
     # the eigenvalues of S T are those of a symmetric matrix, S^½ T S^½, hence real and ≥ 0
     both = torch.linalg.eigvals(s @ t).real.clamp(min=0).sqrt().sum()
@@ -292,6 +294,8 @@ def strangeness(
     classifier: Any,  # images → logits, with `features`
 ) -> Tensor:  # (N,), ≥ 0; the median of `other` is 1
     "Distance to the nearest real image in a classifier's features."
+    if not (len(real) and len(other)):
+        raise LSDError(f"{len(real)} real and {len(other)} other images: expected some of both")
     base = in_batches(classifier.features, real)
 
     def near(x):
@@ -299,3 +303,8 @@ def strangeness(
         return in_batches(lambda f: torch.cdist(f, base).amin(1), features, 500)
 
     return near(images) / near(other).median()
+
+# %% ../nbs/98_metrics.ipynb #8d385a4e
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -87,3 +87,8 @@ def occlude(
     rows = (row >= top) & (row < top + size)
     columns = (column >= left) & (column < left + size)
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], -1)
+
+# %% ../nbs/97_noise.ipynb #bb3cb042
+from .core import one_line_errors
+
+one_line_errors(__name__)

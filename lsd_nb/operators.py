@@ -415,3 +415,8 @@ def optimal_transport_map(
         raise LSDError("the first covariance is singular: add a little to its diagonal (shrinkage)")
     a, b = bures_wasserstein_mapping(m, n, c, d)
     return Operator(a.T, b.reshape(-1))
+
+# %% ../nbs/07_operators.ipynb #b09e5bfc
+from .core import one_line_errors
+
+one_line_errors(__name__)

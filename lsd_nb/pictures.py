@@ -194,3 +194,8 @@ class Table(str):
     def _repr_markdown_(self) -> str:
         "What a notebook shows."
         return str(self)
+
+# %% ../nbs/98a_pictures.ipynb #f7c1285d
+from .core import one_line_errors
+
+one_line_errors(__name__)

@@ -138,7 +138,7 @@ class Config:
             given = getattr(self, f.name)
             try:
                 value = _coerced(given, hints[f.name], f.default)
-            except (TypeError, ValueError, OverflowError):
+            except (TypeError, ValueError, OverflowError, RuntimeError):
                 kind = getattr(hints[f.name], "__name__", hints[f.name])
                 raise LSDError(
                     f"{self.step}: {f.name} is {given!r}: expected a value of type {kind}"
@@ -180,8 +180,9 @@ class Config:
             raise LSDError(f"{path} records no configuration of a known kind: import its module")
         try:
             return kind(**found["config"])
-        except TypeError as e:
-            raise LSDError(f"{path} is of another version ({e}): train again") from None
+        except (TypeError, LSDError) as e:
+            text = str(e)[:200]
+            raise LSDError(f"{path} is of another version ({text}): train again") from None
 
     def canonical(self) -> list:
         "All that makes this configuration what it is, JSON-ready."
@@ -732,3 +733,8 @@ def load_or_train(
 
 
 _train = train  # under a name that the argument does not hide
+
+# %% ../nbs/93_training.ipynb #ca398efb
+from .core import one_line_errors
+
+one_line_errors(__name__)

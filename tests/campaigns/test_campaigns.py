@@ -1,0 +1,25 @@
+"""The short run of the campaigns: hundreds of draws of one seed; `make fuzz` is the long one."""
+
+import campaign
+import campaign_arguments
+import pytest
+
+DRAWS = {"files": 20, "arguments": 3, "numerics": 60}  # per loader, callable and check
+
+
+@pytest.mark.parametrize("name", list(campaign.CAMPAIGNS))
+def test_no_promise_is_broken(name):
+    found = campaign.run(name, DRAWS[name], seed=1)
+    assert found["draws"] >= 240 and not found["broken"], found["broken"]
+
+
+def test_public_callables_take_part():
+    "What is new in a module should get an example, or be named among what is tested elsewhere."
+    missing, there = campaign_arguments.WITHOUT_EXAMPLE, campaign_arguments.CALLS
+    assert len(missing) < 0.2 * len(there), missing
+
+
+@pytest.mark.parametrize("name", campaign_arguments.CALLS)
+def test_the_examples_are_right(name, tmp_path):
+    found = campaign_arguments.call(name, campaign_arguments.examples(tmp_path)[name])
+    assert campaign_arguments.finite(found)
