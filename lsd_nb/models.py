@@ -365,18 +365,13 @@ class LatentModel:
 
     def check_latents(self, z: Any) -> Tensor:
         "Latents (N, M) as a floating-point tensor; `LSDError` for another shape."
-<<<<<<< HEAD
-        t = torch.as_tensor(z)
-        fits = tuple(t.shape[1:]) in ((self.latent_dim,), self.latent_shape)
-        if not fits or t.is_complex():
-=======
         try:
             t = torch.as_tensor(z)
         except (TypeError, ValueError, RuntimeError):
             kind = type(z).__name__
             raise LSDError(f"latents are a {kind}: expected (N, {self.latent_dim})") from None
-        if t.ndim < 2 or math.prod(t.shape[1:]) != self.latent_dim or t.is_complex():
->>>>>>> main
+        fits = tuple(t.shape[1:]) in ((self.latent_dim,), self.latent_shape)
+        if not fits or t.is_complex():
             raise LSDError(f"latents have shape {tuple(t.shape)}: expected (N, {self.latent_dim})")
         return (t if t.is_floating_point() else t.float()).flatten(1)
 
@@ -455,7 +450,7 @@ class LatentModel:
             raise LSDError("there are no images: expected at least one")
         return torch.cat(means), torch.cat(spreads) if spreads else None
 
-# %% ../nbs/94_models.ipynb #3983591f
+# %% ../nbs/94_models.ipynb #e065967c
 from .core import one_line_errors
 
 one_line_errors(__name__)
