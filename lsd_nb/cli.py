@@ -230,7 +230,8 @@ def _state_of(config):
         run = cache_dir("runs", config.filename, write=False)
         return "unfinished" if (run / "checkpoint.safetensors").exists() else "not trained"
     try:
-        load_weights(config.network(), find_artifact(config)[0], config.filename)
+        weights, _ = find_artifact(config) or ({}, {})
+        load_weights(config.network(), weights, config.filename)
     except LSDError:
         return f"damaged: {path}"
     return _place(path)
@@ -454,8 +455,8 @@ def _in_processes(n, configs, device, every):
     if where.type == "cuda" and n > torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise LSDError(f"{n} processes for {there} GPUs: give --processes {there} or --device cpu")
-    once = dict(min_nodes=1, max_nodes=1, max_restarts=0, monitor_interval=0.1)
-    meet = dict(rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=uuid.uuid4().hex)
+    once: Any = dict(min_nodes=1, max_nodes=1, max_restarts=0, monitor_interval=0.1)
+    meet: Any = dict(rdzv_backend="c10d", rdzv_endpoint="localhost:0", run_id=uuid.uuid4().hex)
     launch = elastic_launch(LaunchConfig(nproc_per_node=n, **once, **meet), _work)
     logging.disable(logging.CRITICAL)
     try:
@@ -810,7 +811,7 @@ def basis(
 
     new_file(out, force, [means] if means else [])
     changes = dict(per_set=per_set, n_sets=n_sets)
-    config = None if model or means else _means_config(dataset, preset, seed, **changes)
+    config: Any = None if model or means else _means_config(dataset, preset, seed, **changes)
     lsd = _networks(preset, dataset, device, seed, method, set_weight, model)
     if means:
         found = LabelledMeans.load(means)

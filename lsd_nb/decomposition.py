@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'jittered', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts',
-           'invert_images', 'report_of', 'LatentSpectralDecomposition']
+           'jittered', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'codes_of_pairs', 'shortened',
+           'best_starts', 'invert_images', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from .core import LSDError
 from .encoder import Encoder, EncoderConfig
 from .gan import Generator
 from .latents import LabelledMeans, encode_labelled, sample_labelled
-from .models import LatentModel, sample_latents
+from .models import LatentModel, image_batches, looks_like_variance, sample_latents
 from .operators import on_sphere, rotation_path, slerp
 from .training import load_or_train
 
@@ -71,6 +72,8 @@ def labelled_sets(
         )
     if models.classifier is None:
         return found
+    if found is not None and codes is not None:
+        _check_columns(models, images, codes)
     l = models.classes if found is None else found.counts.shape[1]
     rest = (n_sets or max(1, models.latent_dim // l)) - (found is not None)
     if rest > 0:
@@ -107,6 +110,25 @@ def label_codes(
     names, codes = np.unique(y.astype(int) if y.dtype.kind == "f" else y, return_inverse=True)
     return names, codes.reshape(-1)
 
+
+def _check_columns(models, images, codes):
+    "`LSDError` unless given labels can be the classifier's columns, in its order."
+    l = int(codes.max()) + 1
+    if l != models.classes:
+        raise LSDError(
+            f"{l} different labels are given, and the classifier knows {models.classes}: give "
+            "images of all, choose columns with labels=[…], or leave the classifier out"
+        )
+    few = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))[:1000]
+    logits = models.logits if models.encoder is not None else models.judge
+    seen = logits(torch.as_tensor(images)[few]).argmax(1)
+    table = (codes[few] * l + seen).bincount(minlength=l * l).reshape(l, l).argmax(1).tolist()
+    if sorted(table) == [*range(l)] != table:
+        raise LSDError(
+            f"labels 0 … {l - 1} (sorted) are columns {table} of the classifier: "
+            "give them as its columns' numbers"
+        )
+
 # %% ../nbs/08_decomposition.ipynb #c620cb6b
 def first_set(
     models: LatentModel,  # the three maps
@@ -127,15 +149,36 @@ def first_set(
     if models.encoder is not None:
         if images is None:
             raise LSDError("with an encoder, fit needs images: they make set 1")
-        in_memory = isinstance(images, Tensor | np.ndarray)
-        return models, models.check_images(images) if in_memory else images
+        if not isinstance(images, Tensor | np.ndarray):
+            batches = image_batches(images, models.batch_size)
+            return models, (models.check_images(b) for b in batches)
+        x = models.check_images(images)
+        if models.prior is None and not models.log_variance:
+            _warn_of_variance(models, x[:1000])
+        return models, x
     if images is None or labels is None:
         if images is not None:
             raise LSDError("without an encoder or labels, fit uses noise alone: give no images")
         return models, None
-    x = torch.as_tensor(images)
+    x = _gathered(images)
     is_code = tuple(x.shape[1:]) in ((models.latent_dim,), models.latent_shape)
     return without, models.check_latents(x).float() if is_code else invert(x)
+
+
+def _gathered(images):
+    "Images in memory, as one tensor."
+    in_memory = isinstance(images, Tensor | np.ndarray)
+    return torch.as_tensor(images) if in_memory else torch.cat([*image_batches(images)])
+
+
+def _warn_of_variance(models, images):
+    "Warn if what the encoder says looks like log-variances."
+    mean, log_sigma = models.encode(images)
+    if log_sigma is not None and looks_like_variance(mean, log_sigma):
+        warnings.warn(
+            "the encoder's second head looks like a log-variance: if it is, say log_variance=True",
+            stacklevel=4,
+        )
 
 # %% ../nbs/08_decomposition.ipynb #4a17bf78
 _LEVELS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 5)  # 1 is norm √M alone
@@ -297,6 +340,25 @@ def codes_of(
     return sample_latents(mean, log_sigma, torch.Generator().manual_seed(seed))
 
 
+def codes_of_pairs(
+    models: LatentModel,  # with an encoder
+    batches: Iterable,  # pairs (images (B, …), labels (B,))
+    seed: int = 0,  # of the draws from the encoder's distribution
+) -> tuple[np.ndarray, Tensor]:  # labels (N,) and latents (N, M)
+    "Labels and sampled codes of labelled batches; the images are not kept."
+    found, noise = [], torch.Generator().manual_seed(seed)
+    for pair in batches:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise LSDError("without a classifier, batches must be pairs (images, labels)")
+        mean, log_sigma = models.encode(pair[0])
+        z = mean if log_sigma is None else sample_latents(mean, log_sigma, noise)
+        found.append((np.asarray(pair[1]), z))
+    if not found:
+        raise LSDError("there are no images: expected at least one batch")
+    labels, z = zip(*found, strict=True)
+    return np.concatenate(labels), torch.cat(z)
+
+
 def shortened(
     z: Tensor,  # latents (N, M)
     basis: LatentBasis,  # fitted
@@ -352,6 +414,8 @@ def invert_images(
             center, adam = models.center.to(z), torch.optim.Adam([z], lr)
             for _ in range(steps):
                 error = (models.decode_batch(z).float() - x).square().sum()
+                if not error.requires_grad:
+                    raise LSDError("the generator gives no gradients: give an encoder or latents")
                 loss = error + weight * (z - center).square().sum()
                 (z.grad,) = torch.autograd.grad(loss, z)
                 adam.step()
@@ -443,8 +507,15 @@ class LatentSpectralDecomposition:
         latents: Any = None,  # (N, M) with their labels, instead of images
     ) -> Self:
         "Steps 4 to 6: collect labelled latents, average, orthogonalise. Returns itself."
+        if images is not None and not isinstance(images, Tensor | np.ndarray):
+            if labels is not None:
+                raise LSDError(
+                    "labels for batches can't be told apart: give pairs (images, labels)"
+                )
+            if self.classifier is None:
+                images, labels, latents = None, *codes_of_pairs(self.models, images, self.seed)
         models, x = first_set(self.models, images, labels, latents, self.invert)
-        names, codes = (None, None) if labels is None else label_codes(labels, len(x))
+        names, codes = (self.models.labels, None) if labels is None else label_codes(labels, len(x))
         options = dict(per_set=self.per_set, seed=self.seed, progress=self.progress)
         return self.fit_means(labelled_sets(models, x, codes, self.n_sets, **options), names)
 
@@ -479,7 +550,7 @@ class LatentSpectralDecomposition:
         if latents is None and self.encoder is not None:
             seed = self.seed if seed is None else seed
             return codes_of(self.models, images, seed if sample else None, unclipped)
-        x = torch.as_tensor(images if latents is None else latents)
+        x = _gathered(images) if latents is None else torch.as_tensor(latents)
         if latents is None and tuple(x.shape[1:]) not in ((self.latent_dim,), self.latent_shape):
             return self.invert(x, unclipped=unclipped)
         return self.models.check_latents(x).float()
@@ -504,9 +575,7 @@ class LatentSpectralDecomposition:
         "The labels (N,) that images have by their amplitudes; `sample` draws codes, as the paper."
         return self.fitted().predict(self.encode(images, sample, latents=latents))
 
-    def predict_proba(
-        self, images: Any = None, sample: bool = False, latents: Any = None
-    ) -> Tensor:
+    def predict_proba(self, images: Any = None, sample: bool = False, latents: Any = None) -> Any:
         "Probabilities (N, l): a softmax of amplitudes; calibrated only if `basis.temperature` is."
         return self.fitted().predict_proba(self.encode(images, sample, latents=latents))
 
@@ -570,9 +639,21 @@ class LatentSpectralDecomposition:
 
     def report(self, images: Any = None, labels: Any = None, latents: Any = None) -> str:
         "What the basis can do, in words; with images `fit` has not seen (N, …), beside others."
-        known = images is not None or latents is not None
-        z = self.encode(images, latents=latents) if known else None
+        z = None if images is latents is None else self.encode(images, latents=latents)
         return report_of(self.models, self.fitted(), z, labels)
+
+    def save(self, folder: Any) -> Any:
+        "Write everything to a folder, see `save_decomposition`; returns the folder."
+        from lsd_nb.saving import save_decomposition  # a later chapter: imported when asked for
+
+        return save_decomposition(self, folder)
+
+    @classmethod
+    def load(cls, folder: Any, **networks: Any) -> Any:
+        "Read a folder of `save`, see `load_decomposition`; networks of your own are given again."
+        from lsd_nb.saving import load_decomposition  # a later chapter
+
+        return load_decomposition(folder, **networks)
 
     def explore(self, images: Any = None) -> Any:
         "Knobs for a notebook, see the chapter on exploring; images default to MNIST's test set."
@@ -588,7 +669,7 @@ class LatentSpectralDecomposition:
         **options: Any,  # `steps`, `lr` and `weight`, see `invert_images`
     ) -> Tensor:  # latents (N, M), on the CPU
         "Latents whose images are closest to the given ones; refines an encoder's codes."
-        x = self.models.check_images(images, unclipped).float()
+        x = self.models.check_images(_gathered(images), unclipped).float()
         if self.encoder is None:
             begin = best_starts(self.models, x, starts, self.seed)
         else:

@@ -519,8 +519,7 @@ def _check_patience(found, tally, patience, max_draws):
     if never:
         raise LSDError(
             f"label {', '.join(map(str, never))} never appeared in {found.draws:,} samples: the "
-            "generator does not draw it; train it longer, leave the label out of the classifier, "
-            "or raise `patience`"
+            "generator does not draw it; train it longer, or leave the label out (labels=[…])"
         )
     if found.draws >= max_draws and found.missing.any():
         worst = int(found.missing.argmax())

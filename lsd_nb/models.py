@@ -25,24 +25,32 @@ def modules_in(
     f: Any,  # a callable, or None
 ) -> list[nn.Module]:  # the modules it uses, as far as that can be seen; often one
     "Modules behind a callable: itself, the owner of a method, or what a function refers to."
-    if f is None or isinstance(f, nn.Module):
-        return [f] if f is not None else []
+    found: dict[int, nn.Module] = {}
+    todo = [(f, 0)]
+    while todo:
+        x, depth = todo.pop(0)
+        if isinstance(x, nn.Module):
+            found.setdefault(id(x), x)
+        elif depth < 4:
+            todo += [(y, depth + 1) for y in _inside(x)]
+    return list(found.values())
+
+
+def _inside(f):
+    "What a callable, a tuple, a dictionary or an object refers to."
     if isinstance(f, functools.partial):
-        inside = [f.func, *f.args, *f.keywords.values()]
-    elif inspect.ismethod(f):
-        inside = [f.__self__]
-    elif inspect.isfunction(f):
+        return [f.func, *f.args, *f.keywords.values()]
+    if inspect.ismethod(f):
+        return [f.__self__, f.__func__]
+    if inspect.isfunction(f):
         names = inspect.getclosurevars(f)
-        inside = [*names.nonlocals.values(), *names.globals.values(), *(f.__defaults__ or ())]
-    else:
-        inside = []
-    return [m for x in inside for m in ([x] if isinstance(x, nn.Module) else _owner(x))]
-
-
-def _owner(f):
-    "The module whose method a callable is, as a list."
-    owner = getattr(f, "__self__", None)
-    return [owner] if isinstance(owner, nn.Module) else []
+        return [*names.nonlocals.values(), *names.globals.values(), *(f.__defaults__ or ())]
+    if isinstance(f, tuple | list):
+        return list(f) if len(f) < 100 else []
+    if isinstance(f, dict):
+        return list(f.values()) if len(f) < 100 else []
+    known = f is None or isinstance(f, type | Tensor | np.ndarray) or inspect.ismodule(f)
+    return [] if known else list(getattr(f, "__dict__", {}).values())
 
 # %% ../nbs/94_models.ipynb #e3637d3d
 _FIELDS = ("logits", "sample", "images", "latents", "last_hidden_state")
@@ -58,7 +66,7 @@ def as_output(
     if hasattr(out, "__array__") or isinstance(out, np.ndarray):
         return torch.as_tensor(np.array(out))
     for name in _FIELDS:
-        inner = getattr(out, name, None)
+        inner = out.get(name) if type(out) is dict else getattr(out, name, None)
         if inner is not None and not callable(inner):
             return as_output(inner, what)
     if isinstance(out, tuple | list) and len(out) == 1:
@@ -74,6 +82,7 @@ def as_distribution(
     log_variance: bool = False,  # the second of a pair is the logarithm of a variance
 ) -> tuple[Tensor, Tensor | None]:  # mean and log-deviation (N, …); None for an encoder without one
     "Mean and log-deviation in an encoder's output."
+    out = out[0] if isinstance(out, tuple | list) and len(out) == 1 else out
     dist = getattr(out, "latent_dist", out)
     if isinstance(dist, tuple | list) and len(dist) == 2:
         first, second = (as_output(t, "encoder") for t in dist)
@@ -163,16 +172,32 @@ class Network:
     def __call__(self, x: Tensor) -> Any:
         "Whatever the callable returns for a batch (B, …), of any type and on any device."
         x = x.to(self.device, self.dtype)
-        if not self.numpy:
+        try:
+            with warnings.catch_warnings():  # NumPy says so when a tensor gets that far
+                warnings.simplefilter("ignore", DeprecationWarning)
+                return self.with_arrays(x) if self.numpy else self.f(x)
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, AttributeError, RuntimeError) as e:
+            error: Exception = e
+        if not self.numpy and x.dtype != torch.bfloat16:
             try:
-                with warnings.catch_warnings():  # NumPy says so when a tensor gets that far
-                    warnings.simplefilter("ignore", DeprecationWarning)
-                    return self.f(x)
-            except TypeError:
-                if self.modules:
-                    raise
-            self.numpy = True
-        return self.f(x.detach().cpu().numpy())
+                out = self.with_arrays(x)
+            except Exception:  # arrays are not what it wants: say what it said to the tensor
+                out = None
+            if out is not None:
+                self.numpy = not isinstance(error, RuntimeError)
+                return out
+        first = (str(error).strip().splitlines() or [""])[0][:150]
+        raise LSDError(
+            f"the {self.name} failed on a batch of shape {tuple(x.shape)}, {str(x.dtype)[6:]} "
+            f"({type(error).__name__}: {first}): check what shape it takes"
+        ) from error
+
+    def with_arrays(self, x: Tensor) -> Any:
+        "What the callable returns for an array (B, …), in full precision also within autocast."
+        with torch.autocast(x.device.type, enabled=False):
+            return self.f(x.detach().cpu().numpy())
 
 # %% ../nbs/94_models.ipynb #1d05284a
 def check_batch(
@@ -185,7 +210,8 @@ def check_batch(
     if not x.is_floating_point():
         raise LSDError(
             f"images have type {str(x.dtype)[6:]}: expected floating-point numbers in the "
-            "generator's range; for bytes and [-1, 1] that is images.float() / 127.5 - 1"
+            "generator's range; for bytes that is images.float() / 127.5 - 1 for [-1, 1], and "
+            "images.float() / 255 for [0, 1]"
         )
     if shape and tuple(x.shape[1:]) != tuple(shape) and x.shape[-2:] == tuple(shape)[-2:]:
         x = x.reshape(-1, *shape) if x.ndim < len(shape) + 1 and math.prod(shape[:-2]) == 1 else x
@@ -223,7 +249,10 @@ def image_batches(
         yield from torch.as_tensor(images).split(batch_size)
     elif isinstance(images, Iterable) and not isinstance(images, str | bytes | dict):
         for item in images:
-            yield torch.as_tensor(item[0] if isinstance(item, tuple | list) else item)
+            x = item[0] if isinstance(item, tuple | list) else item
+            if not isinstance(x, Tensor | np.ndarray):
+                raise LSDError(f"a batch of images is a {type(x).__name__}: expected a tensor")
+            yield torch.as_tensor(x)
     else:
         raise LSDError(
             f"images are a {type(images).__name__}: expected a tensor or array (N, …), or batches"
@@ -316,7 +345,8 @@ class LatentModel:
         if self.prior is None:
             z = torch.randn(n, *self.latent_shape, generator=noise, device=noise.device)
         else:
-            z = as_output(self.prior(n, noise), "prior")
+            with torch.no_grad():
+                z = as_output(self.prior(n, noise), "prior").detach()
         if len(z) != n or z[0].numel() != self.latent_dim:
             raise LSDError(
                 f"the prior gave latents of shape {tuple(z.shape)}: expected {n} rows of "
@@ -340,7 +370,8 @@ class LatentModel:
         except (TypeError, ValueError, RuntimeError):
             kind = type(z).__name__
             raise LSDError(f"latents are a {kind}: expected (N, {self.latent_dim})") from None
-        if t.ndim < 2 or math.prod(t.shape[1:]) != self.latent_dim or t.is_complex():
+        fits = tuple(t.shape[1:]) in ((self.latent_dim,), self.latent_shape)
+        if not fits or t.is_complex():
             raise LSDError(f"latents have shape {tuple(t.shape)}: expected (N, {self.latent_dim})")
         return (t if t.is_floating_point() else t.float()).flatten(1)
 
@@ -357,10 +388,24 @@ class LatentModel:
         if self.classifier is None:
             raise LSDError("there is no classifier to judge images: give one")
         logits = as_output(self.classifier(x), "classifier")
-        logits = logits[:, None] if logits.ndim == 1 else logits
+        if not logits.is_floating_point() or len(logits) != len(x):
+            raise LSDError(
+                f"the classifier gave {str(logits.dtype)[6:]} of shape {tuple(logits.shape)} for "
+                f"{len(x)} images: expected logits, one row per image, not labels"
+            )
+        logits = logits[:, None] if logits.ndim == 1 else logits.flatten(1)
         if logits.shape[1] == 1:
             logits = torch.cat([torch.zeros_like(logits), logits], 1)
-        return logits if self.labels is None else logits[:, list(self.labels)]
+        if self.labels is None:
+            return logits
+        if len({*self.labels}) < len(self.labels) or not set(self.labels) <= {
+            *range(logits.shape[1])
+        }:
+            raise LSDError(
+                f"labels are {list(self.labels)}: expected different numbers from 0 to "
+                f"{logits.shape[1] - 1}, columns of the classifier"
+            )
+        return logits[:, list(self.labels)]
 
     def encode_batch(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         "Mean and log-deviation (B, M) of one batch of images, with gradients."
@@ -405,7 +450,7 @@ class LatentModel:
             raise LSDError("there are no images: expected at least one")
         return torch.cat(means), torch.cat(spreads) if spreads else None
 
-# %% ../nbs/94_models.ipynb #3983591f
+# %% ../nbs/94_models.ipynb #e065967c
 from .core import one_line_errors
 
 one_line_errors(__name__)

@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import time
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -256,6 +257,140 @@ def test_wrong_arguments_are_one_line(parts):
     lsd = LSD(parts.g, thirds, parts.e, **QUICK).fit(parts.x)
     for nothing in (None, "cat.png", {"x": 1}):
         one_line(lambda nothing=nothing: lsd.predict(nothing), "images")
+
+
+# ---- what used to go wrong without a word
+
+
+def test_images_with_as_many_numbers_as_a_latent():
+    model = LatentModel(lambda z: z, latent_shape=(4, 8, 8))
+    assert model.check_latents(torch.zeros(2, 4, 8, 8)).shape == (2, 256)
+    for images in (torch.zeros(2, 1, 16, 16), torch.zeros(2, 16, 16), torch.zeros(2, 8, 8, 4)):
+        one_line(lambda images=images: model.decode(images), "expected (N, 256)")
+
+
+def test_networks_are_found_wherever_they_hide(parts):
+    class Wrapper:
+        def __init__(self, net):
+            self.net = net
+
+        def __call__(self, z):
+            return self.net(z)
+
+    def nested(net):
+        def inner(z):
+            return net(z)
+
+        return lambda z: inner(z)
+
+    def in_a_tuple(net):
+        both = net, 1
+        return lambda z: both[0](z)
+
+    def method(net):
+        return Wrapper(net).__call__
+
+    for make in (Wrapper, nested, in_a_tuple, method):
+        net = nn.Sequential(nn.Linear(8, 25), nn.BatchNorm1d(25)).bfloat16().train()
+        z = LatentModel(make(net), latent_shape=8).decode(torch.randn(3, 8))
+        assert z.shape == (3, 25) and not net.training
+
+
+def test_batches_are_checked_as_they_come(parts):
+    lsd = LSD(parts.g, thirds, parts.e, **QUICK)
+    for wrong in (parts.x * 9, parts.x[..., :4], parts.x * float("nan")):
+        loader = torch.utils.data.DataLoader(wrong, 64)
+        one_line(lambda loader=loader: lsd.fit(loader), "images")
+    one_line(lambda: lsd.fit([[1, 2], [3, 4]]), "batch")
+    one_line(lambda: lsd.fit(parts.x.split(50), [0] * 600), "pairs")
+
+
+def test_batches_with_labels(parts):
+    y = torch.arange(600) % 3
+    pairs = [(parts.x[i : i + 100], y[i : i + 100]) for i in range(0, 600, 100)]
+    lsd = LSD(parts.g, None, parts.e, **QUICK).fit(iter(pairs))
+    assert lsd.basis.classes_.tolist() == [0, 1, 2]
+    named = [(x, ["ant", "cat", "emu"] * 34) for x, _ in pairs]
+    named = [(x, np.array(w)[:100]) for x, w in named]
+    assert lsd.fit(named).basis.classes_.tolist() == ["ant", "cat", "emu"]
+    one_line(lambda: lsd.fit(parts.x.split(100)), "pairs")
+    without = LSD(parts.g, thirds, **QUICK).fit()
+    assert without.transform(parts.x[:4].split(2)).shape[0] == 4
+
+
+def test_arrays_have_no_gradients(parts):
+    w = parts.g.line.weight.detach().numpy().T
+
+    def generator(z):
+        return np.tanh(z.astype(np.float32) @ w).reshape(-1, 1, 5, 5)
+
+    def around(z):
+        return parts.g(torch.from_numpy(z)).detach().numpy()
+
+    for g in (generator, around):
+        lsd = LSD(g, thirds, latent_shape=8, **QUICK).fit()
+        one_line(lambda lsd=lsd: lsd.invert(parts.x[:2]), "no gradients")
+
+
+def test_a_network_that_fails_is_one_line(parts):
+    one_line(lambda: LSD(parts.g, thirds, latent_shape=9, **QUICK).fit(), "the generator failed")
+    narrow = nn.Sequential(nn.Flatten(), nn.Linear(24, 3))
+    one_line(lambda: LSD(parts.g, narrow, **QUICK).fit(), "the classifier failed")
+
+
+def test_labels_instead_of_logits(parts):
+    lsd = LSD(parts.g, lambda x: thirds(x).argmax(1), **QUICK)
+    one_line(lsd.fit, "expected logits")
+    maps = LSD(parts.g, lambda x: thirds(x)[:, :, None, None], **QUICK).fit()
+    assert maps.basis.classes_.tolist() == [0, 1, 2]
+
+
+def test_columns_are_the_labels(parts):
+    def many(x):
+        return 3 * x.flatten(1)[:, :20]
+
+    lsd = LSD(parts.g, many, parts.e, labels=[17, 2, 9], **QUICK).fit(parts.x)
+    assert lsd.basis.classes_.tolist() == [17, 2, 9]
+    for k, label in enumerate([17, 2, 9]):
+        shown = lsd.judge(lsd.edit(torch.randn(50, 8), label)).argmax(1)
+        assert (shown == k).float().mean() > 0.9
+    for wrong in ([1, 20], [1, 1], [-1, 2]):
+        one_line(lambda w=wrong: LSD(parts.g, many, labels=w, **QUICK).fit(), "columns")
+
+
+def test_given_labels_and_a_classifier_agree(parts):
+    y = thirds(parts.x).argmax(1)
+    lsd = LSD(parts.g, thirds, parts.e, **QUICK)
+    assert lsd.fit(parts.x, y).basis.classes_.tolist() == [0, 1, 2]
+    assert lsd.fit(parts.x, np.array(["a", "b", "c"])[y]).basis.classes_.tolist() == ["a", "b", "c"]
+    one_line(lambda: lsd.fit(parts.x, np.array(["c", "a", "b"])[y]), "columns [1, 2, 0]")
+    one_line(lambda: lsd.fit(parts.x, y.clamp(max=1)), "2 different labels", "knows 3")
+
+
+def test_a_mapping_network_leaves_no_gradients(parts):
+    mapping = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    w = LSD(parts.g, prior=lambda n, g: mapping(torch.randn(n, 8, generator=g)), **QUICK)
+    assert not w.models.sample(3).requires_grad and not w.models.center.requires_grad
+    assert w.invert(parts.x[:2], steps=2).shape == (2, 8)
+
+
+def test_log_variances_are_noticed(parts):
+    mixing = torch.linalg.qr(torch.randn(25, 8))[0]
+
+    def posterior(x):
+        mean = x.flatten(1) @ mixing / 1.36
+        return mean, torch.full_like(mean, 0.36 / 1.36).log()
+
+    def generator(z):
+        return (z @ mixing.T).reshape(-1, 1, 5, 5)
+
+    x = generator(torch.randn(2000, 8)) + 0.6 * torch.randn(2000, 1, 5, 5)
+    lsd = LSD(generator, thirds, posterior, latent_shape=8, **QUICK)
+    with pytest.warns(UserWarning, match="log_variance=True"):
+        lsd.fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LSD(generator, thirds, posterior, latent_shape=8, log_variance=True, **QUICK).fit(x)
 
 
 # ---- saved and loaded

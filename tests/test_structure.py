@@ -88,7 +88,12 @@ STUDIES = [
 ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "commands", "cli"]
 TENSORS_ONLY = ("basis", "operators", "attributes")
 # what a command, or a method that opens another room, imports only when it is called
-WHEN_CALLED = {("cli", "studies"), ("commands", "studies"), ("decomposition", "explore")}
+WHEN_CALLED = {
+    ("cli", "studies"),
+    ("commands", "studies"),
+    ("decomposition", "explore"),
+    ("decomposition", "saving"),
+}
 
 
 def wrong_imports(module, found):
