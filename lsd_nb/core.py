@@ -44,8 +44,10 @@ class LSDError(ValueError):
         super().__init__(line if len(line) <= 1500 else f"{line[:1499]}…")
 
 # %% ../nbs/92_core.ipynb #2ba53ba2
-_BUILTIN = (TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError)
-_BUILTIN += (AssertionError, OverflowError, ZeroDivisionError, NotImplementedError)
+_BUILTIN: tuple[type[Exception], ...] = (
+    *(TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError),
+    *(AssertionError, OverflowError, ZeroDivisionError, NotImplementedError),
+)
 
 
 def _fits(value, kind):
