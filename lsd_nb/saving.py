@@ -195,13 +195,14 @@ def save_decomposition(
 
 # %% ../nbs/08b_saving.ipynb #e07f88eb
 def local_folder(
-    name: str | Path,  # a folder, or the id of a repository on the Hugging Face Hub
+    name: str | Path,  # a folder, or an id on the Hugging Face Hub, "somebody/thing@revision"
 ) -> Path:  # the folder, downloaded if need be
     "Where a saved decomposition lies; `LSDError` if it is nowhere."
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", str(name)):
+    place, _, revision = str(name).partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", place):
         raise LSDError(f"there is no folder {name}: expected one of save_decomposition")
     if importlib.util.find_spec("huggingface_hub") is None:
         raise LSDError(
@@ -210,7 +211,8 @@ def local_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.safetensors", "*.json"]))
+        wanted = ["*.safetensors", "*.json"]
+        return Path(snapshot_download(place, revision=revision or None, allow_patterns=wanted))
     except Exception as e:  # of its many kinds, none is ours to tell apart
         first = (str(e).strip().splitlines() or [""])[0][:120]
         raise LSDError(
