@@ -310,13 +310,13 @@ class AttributeBasis(BaseEstimator):
 
     def __init__(
         self,
-        blocks="orthogonal",  # attributes orthogonal in the metric; or "oblique": as they are
-        shrinkage="auto",  # of the latents' correlations, in [0, 1], or "auto"
-        kinds=None,  # {name: "category" or "number"} where values do not say it
-    ):
+        blocks: str = "orthogonal",  # orthogonal in the metric; or "oblique": as they are
+        shrinkage: Any = "auto",  # of the latents' correlations, in [0, 1], or "auto"
+        kinds: Any = None,  # {name: "category" or "number"} where values do not say it
+    ) -> None:
         self.blocks, self.shrinkage, self.kinds = blocks, shrinkage, kinds
 
-    def fit(self, Z, attributes):  # this basis
+    def fit(self, Z: Any, attributes: Any) -> Any:  # this basis
         "Fit latents (N, M) and {name: values (N,)}; None or NaN where a value is unknown."
         if self.blocks not in ("orthogonal", "oblique"):
             raise LSDError(f"blocks must be 'orthogonal' or 'oblique', got {self.blocks!r}")
@@ -379,7 +379,9 @@ class AttributeBasis(BaseEstimator):
         rows = [start + place[v] for v in one.tolist()]
         return rows[0] if np.ndim(label) == 0 else rows
 
-    def direction(self, attribute, label=None, keep=()):  # (M,), or (N, M) for N labels
+    def direction(
+        self, attribute: Any, label: Any = None, keep: Any = ()
+    ) -> Any:  # (M,), or (N, M) for N labels
         "What one unit adds; with `keep`, readings of these attributes do not change by it."
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
         for name in (attribute, *keep):
@@ -399,13 +401,15 @@ class AttributeBasis(BaseEstimator):
             d = d / left
         return _like(d, self.vectors_)
 
-    def amplitude(self, Z, attribute, label=None):  # (N,), in the kind of `Z`
+    def amplitude(
+        self, Z: Any, attribute: Any, label: Any = None
+    ) -> Any:  # (N,), in the kind of `Z`
         "How much of an attribute, or of a label or labels (N,), is in latents (N, M)."
         z = self._latents(Z, attribute)
         dual = self._t["duals"][self._index(attribute, label)].to(z)
         return _like(((z - self._t["center"].to(z)) * dual).sum(-1), Z)
 
-    def read(self, Z, attribute):  # numbers or labels (N,)
+    def read(self, Z: Any, attribute: Any) -> Any:  # numbers or labels (N,)
         "The best linear guess of an attribute from latents (N, M)."
         z, rows = self._latents(Z, attribute), self._rows[attribute]
         found = z @ self._t["rows"][rows].T.to(z) + self._t["offsets"][rows].to(z)
@@ -414,20 +418,22 @@ class AttributeBasis(BaseEstimator):
             return _like(found[:, 0], Z)
         return _labels_like(labels[found.argmax(1).cpu().numpy()], Z)
 
-    def move(self, Z, attribute, amount, label=None, keep=()):  # latents (N, M), in the kind of `Z`
+    def move(
+        self, Z: Any, attribute: Any, amount: Any, label: Any = None, keep: Any = ()
+    ) -> Any:  # latents (N, M), in the kind of `Z`
         "Add `amount`, a number or (N,), to an amplitude; without `keep`, those of others stay."
         z = self._latents(Z, attribute)
         step = torch.as_tensor(self.direction(attribute, label, keep)).to(z)
         return _like(z + torch.as_tensor(amount).to(z)[..., None] * step, Z)
 
-    def erase(self, Z, attribute):  # latents (N, M), in the kind of `Z`
+    def erase(self, Z: Any, attribute: Any) -> Any:  # latents (N, M), in the kind of `Z`
         "Remove what any linear reader could find of an attribute in latents (N, M)."
         z, names = self._latents(Z, attribute), list(self.attributes_)
         own, mean = self._erased[attribute], self._t["means"][names.index(attribute)].to(z)
         right, left = self._t["right"][:, own].to(z), self._t["left"][own].to(z)
         return _like(z - (z - mean) @ right @ left, Z)
 
-    def save(self, path):  # `path`
+    def save(self, path: Any) -> Any:  # `path`
         "Write the fitted basis to one file, by convention *.safetensors."
         check_is_fitted(self)
         entries = [
@@ -438,7 +444,7 @@ class AttributeBasis(BaseEstimator):
         return save_tensors(path, self._t, meta | {"torch": isinstance(self.vectors_, Tensor)})
 
     @classmethod
-    def load(cls, path):  # the basis as it was saved
+    def load(cls, path: Any) -> Any:  # the basis as it was saved
         "Read a basis; `LSDError` when the file is missing, damaged or something else."
         t, meta = load_tensors(path)
         _checked_blocks(path, t, meta)

@@ -28,7 +28,7 @@ _METHODS = ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #70cc43db
 def as_latents(
-    z,  # latents (N, M) or one latent (M,): tensor, array or nested list of finite real numbers
+    z: Any,  # latents (N, M) or one latent (M,): tensor, array or list of finite numbers
     m: int | None = None,  # the M that is expected, ≥ 1; any if not given
     what: str = "latents",  # what to call them in an error
 ) -> Tensor:  # the same latents as floating-point numbers, where they were, gradients kept
@@ -250,15 +250,15 @@ def _lowdin_family(
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #2dde0dc5
 def orthogonalise(
-    means,  # (K, M) linearly independent rows, K ≤ M, of any norm; tensor or array
+    means: Any,  # (K, M) linearly independent rows, K ≤ M, of any norm; tensor or array
     method: str = "gram_schmidt",  # "gram_schmidt", "modified_gram_schmidt", "qr" or "lowdin"
-    sets=None,  # (K,) integers: the set of each mean; the smallest is set 1
+    sets: Any = None,  # (K,) integers: the set of each mean; the smallest is set 1
     # "lowdin" only: weight of set 1, > 0; 1 is symmetric, infinity set-wise
     set_weight: float = 1.0,
-    labels=None,  # (K,) label of each mean, to name it in errors
+    labels: Any = None,  # (K,) label of each mean, to name it in errors
     lengths: bool = False,  # "lowdin" only: count each mean by its length; otherwise all alike
     rank_deficient: str = "raise",  # or, "lowdin" only, "frame": the closest frame of their span
-):  # (K, M) orthogonal rows of norm √M, float64, in the order of `means`
+) -> Any:  # (K, M) orthogonal rows of norm √M, float64, in the order of `means`
     "Quasi-eigenvectors of the means, step 6, equations (4)–(8)."
     t = as_latents(means, what="means").detach()
     if t.ndim != 2 or not t.numel():
@@ -284,9 +284,9 @@ def orthogonalise(
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #65fcf6b5
 def amplitudes(
-    z,  # latents (N, M) or (M,), any finite numbers; tensor or array
-    vectors,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
-):  # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
+    z: Any,  # latents (N, M) or (M,), any finite numbers; tensor or array
+    vectors: Any,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
+) -> Any:  # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
     "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
     xi = as_latents(vectors, what="vectors")
     gram = xi.detach().double() @ xi.detach().double().T / xi.shape[-1]
@@ -312,9 +312,9 @@ def _project(
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #f3536c14
 def synthesise(
-    c,  # amplitudes (N, K) or (K,), any finite numbers; tensor or array
-    vectors,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
-):  # latents (N, M) or (M,), in the kind, type and device of `c`
+    c: Any,  # amplitudes (N, K) or (K,), any finite numbers; tensor or array
+    vectors: Any,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
+) -> Any:  # latents (N, M) or (M,), in the kind, type and device of `c`
     "The latent with these amplitudes, $|z⟩ = Σ_k c_k|ξ_k⟩$, equation (9)."
     t = as_latents(c, len(vectors), "amplitudes")
     return _like(t @ torch.as_tensor(vectors).to(t.dtype).to(t.device), c)
@@ -456,7 +456,7 @@ def labelled_vectors(
     set_weight: float = float("inf"),  # see `orthogonalise`
     center: bool = True,  # take the means from the centre of set 1, not from the origin
     metric: Tensor | None = None,  # (M, M) covariance within labels, its diagonal (M,), or None: I
-    labels=None,  # (K,) label of each mean, to name it in errors
+    labels: Any = None,  # (K,) label of each mean, to name it in errors
     rank_deficient: str = "frame",  # see `orthogonalise`
 ) -> tuple[Tensor, Tensor, Tensor]:  # vectors (K, M), their duals (K, M), reference point (M,)
     "Quasi-eigenvectors of means in a metric, $⟨ξ_i|W^{-1}|ξ_j⟩ = M δ_{ij}$."
@@ -621,11 +621,11 @@ def leace(
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #b720ddfb
 def reading_scores(
-    Z,  # latents (N, M) to learn from; tensor or array
-    y,  # their labels (N,)
-    Z_test,  # other latents (n, M)
-    y_test,  # their labels (n,)
-    basis=None,  # a `LatentBasis`, fitted or not; it is fitted anew on `Z` if it is not
+    Z: Any,  # latents (N, M) to learn from; tensor or array
+    y: Any,  # their labels (N,)
+    Z_test: Any,  # other latents (n, M)
+    y_test: Any,  # their labels (n,)
+    basis: Any = None,  # a `LatentBasis`, fitted or not; it is fitted anew on `Z` if it is not
 ) -> dict[str, float]:  # share of right labels by reader, in percent
     "How well labels are read off latents: a basis beside four standard methods."
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -1329,20 +1329,22 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
 
     def __init__(
         self,
-        method="lowdin",  # "lowdin", "gram_schmidt", "modified_gram_schmidt" or "qr"
-        set_weight=float("inf"),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
-        center=True,  # take means from the centre of set 1's label means; or from the origin
-        metric="within",  # "within": covariance within labels, shrunk; or "identity"
-        shrinkage="auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
-        reading="signed",  # largest amplitude "signed" or "absolute"; "nearest": nearest label mean
-        read_sets="first",  # each label's "first" set is read, or "all" compete
-        n_sets=1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
-        labels=None,  # the labels to use, a list; all if not given
-        temperature=0.1,  # scale of `predict_proba` in units of amplitude, > 0
-        rank_deficient="frame",  # dependent means: closest "frame", "raise", "complete" leaves out
-        complete=False,  # add unlabelled vectors until there are M
-        random_state=0,  # seed of the dealing
-    ):
+        method: str = "lowdin",  # "lowdin", "gram_schmidt", "modified_gram_schmidt" or "qr"
+        set_weight: Any = float(
+            "inf"
+        ),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
+        center: Any = True,  # take means from the centre of set 1's label means; or from the origin
+        metric: str = "within",  # "within": covariance within labels, shrunk; or "identity"
+        shrinkage: Any = "auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
+        reading: str = "signed",  # largest amplitude "signed" or "absolute"; "nearest": mean
+        read_sets: str = "first",  # each label's "first" set is read, or "all" compete
+        n_sets: Any = 1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
+        labels: Any = None,  # the labels to use, a list; all if not given
+        temperature: Any = 0.1,  # scale of `predict_proba` in units of amplitude, > 0
+        rank_deficient: str = "frame",  # dependent means: "frame", "raise", "complete" leaves out
+        complete: bool = False,  # add unlabelled vectors until there are M
+        random_state: Any = 0,  # seed of the dealing
+    ) -> None:
         self.method, self.set_weight, self.center = method, set_weight, center
         self.metric, self.shrinkage, self.reading = metric, shrinkage, reading
         self.read_sets, self.n_sets, self.labels = read_sets, n_sets, labels
@@ -1357,125 +1359,158 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         return tags
 
     @classmethod
-    def as_published(cls, n_sets=10, **params):  # an unfitted basis, n_sets sets per label
+    def as_published(
+        cls, n_sets: Any = 10, **params: Any
+    ) -> Any:  # an unfitted basis, n_sets sets per label
         "The paper's: Gram–Schmidt from the origin, identity metric, largest |amplitude| of all."
         return cls(n_sets=n_sets, **{**_PUBLISHED, **params})
 
     @classmethod
-    def from_means(cls, means, labels, sets=None, **params):  # a fitted basis, else as published
+    def from_means(
+        cls, means: Any, labels: Any, sets: Any = None, **params: Any
+    ) -> Any:  # a fitted basis, else as published
         "A basis from means (K, M) alone, in the order of Gram–Schmidt, of labels and sets (K,)."
         basis = cls(**{**_PUBLISHED, **params})
         return _build(basis, *_means_of(means, labels, sets), None, means)
 
     @classmethod
-    def from_statistics(cls, stats, **params):  # a fitted basis; params are those of the class
+    def from_statistics(
+        cls, stats: Any, **params: Any
+    ) -> Any:  # a fitted basis; params are those of the class
         "From `stats.counts` (n, l), `.sums` (n, l, M), `.moments` (n, l, M, M) or (n, l, M)."
         return _build_from(cls(**params), _moments_of(stats), _classes_of(stats), torch.empty(0))
 
-    def fit(self, Z=None, y=None, sets=None, sample_weight=None, X=None):  # this basis
+    def fit(
+        self,
+        Z: Any = None,
+        y: Any = None,
+        sets: Any = None,
+        sample_weight: Any = None,
+        X: Any = None,
+    ) -> Any:  # this basis
         "Average latents (N, M) per label (N,) and set (N,) (step 5), then orthogonalise (step 6)."
         return _fit(self, Z if X is None else X, y, sets, sample_weight)
 
-    def partial_fit(self, Z=None, y=None, classes=None, sets=None, sample_weight=None, X=None):
+    def partial_fit(
+        self,
+        Z: Any = None,
+        y: Any = None,
+        classes: Any = None,
+        sets: Any = None,
+        sample_weight: Any = None,
+        X: Any = None,
+    ) -> Any:
         "Add latents (N, M); `classes` (l,), all labels there will be, is due at the first call."
         return _go_on(self, Z if X is None else X, y, classes, sets, sample_weight)
 
-    def completed(self):  # this basis, with M - r further vectors (r the rank) of set -1
+    def completed(self) -> Any:  # this basis, with M - r further vectors (r the rank) of set -1
         "Add unlabelled vectors, so that amplitudes say everything about a latent."
         return _complete(self)
 
-    def transform(self, Z=None, X=None):  # (N, K), dimensionless, in the kind of `Z`
+    def transform(
+        self, Z: Any = None, X: Any = None
+    ) -> Any:  # (N, K), dimensionless, in the kind of `Z`
         "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/C$, equation (10)."
         given = Z if X is None else X
         c = _like(_project(_latents(self, given), self.duals_), given)
         return _as_table(self, c, given)
 
-    def inverse_transform(self, c, Z=None):  # latents (N, M), in the kind of `c`
+    def inverse_transform(self, c: Any, Z: Any = None) -> Any:  # latents (N, M), in the kind of `c`
         "Latents of amplitudes (N, K), equation (9); what no vector spans is that of `Z` (N, M)."
         check_is_fitted(self)
         return _like(_latents_of(self, as_latents(c, len(self.vectors_), "amplitudes"), Z), c)
 
-    def decision_function(self, Z=None, X=None):  # (N, l); with two labels (N,), second - first
+    def decision_function(
+        self, Z: Any = None, X: Any = None
+    ) -> Any:  # (N, l); with two labels (N,), second - first
         "How much of each label is in latents (N, M): its largest amplitude, as `reading` says."
         s = _scores(self, Z if X is None else X)[0]
         return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, Z if X is None else X)
 
-    def predict(self, Z=None, X=None):  # labels (N,), values of `classes_`
+    def predict(self, Z: Any = None, X: Any = None) -> Any:  # labels (N,), values of `classes_`
         "The label of the largest amplitude of each latent (N, M)."
         best = _scores(self, Z if X is None else X)[0].argmax(1).cpu().numpy()
         return _labels_like(self.classes_[best], Z if X is None else X)
 
-    def predict_proba(self, Z=None, X=None):  # (N, l), in [0, 1], rows sum to 1
+    def predict_proba(
+        self, Z: Any = None, X: Any = None
+    ) -> Any:  # (N, l), in [0, 1], rows sum to 1
         "Softmax of the labels' amplitudes of latents (N, M) over `temperature`."
         s = _scores(self, Z if X is None else X)[0]
         return _like((s / self.temperature).softmax(1), Z if X is None else X)
 
-    def score(self, Z=None, y=None, sample_weight=None, X=None) -> float:  # in [0, 1]
+    def score(
+        self, Z: Any = None, y: Any = None, sample_weight: Any = None, X: Any = None
+    ) -> float:  # in [0, 1]
         "Share of latents (N, M) whose predicted label is that of `y` (N,)."
         best = _scores(self, Z if X is None else X)[0].argmax(1).cpu().numpy()
         own = _codes_of(y, self.classes_, len(best))[1]
         return float(np.average(own == best, weights=sample_weight))
 
-    def top_vector(self, Z):  # (N,), indices into `vectors_`, in [0, K)
+    def top_vector(self, Z: Any) -> Any:  # (N,), indices into `vectors_`, in [0, K)
         "Which of the vectors that are read has the largest amplitude in each latent (N, M)."
         c = _scores(self, Z)[1]
         return _like(self._read.to(c.device)[c.argmax(1)], Z)
 
-    def label_rank(self, Z, y):  # (N,), integers from 1: 1 where `predict` is right
+    def label_rank(
+        self, Z: Any, y: Any
+    ) -> Any:  # (N,), integers from 1: 1 where `predict` is right
         "Position of the first vector of label `y` (N,) by decreasing amplitude of latents (N, M)."
         return _like(_rank(self, Z, y), Z)
 
     @property
-    def first_set(self):  # (K,) boolean
+    def first_set(self) -> Any:  # (K,) boolean
         "Which vectors are quasi-eigenvectors of set 1."
         check_is_fitted(self)
         return np.asarray(self.sets_) == 1
 
-    def index_of(self, label) -> int:  # in [0, K)
+    def index_of(self, label: Any) -> int:  # in [0, K)
         "Row of a label's vector of set 1; `LSDError` for a label that has none."
         return _row_of(self, label)
 
-    def direction(self, label):  # (M,), of norm √M in the metric
+    def direction(self, label: Any) -> Any:  # (M,), of norm √M in the metric
         "What one unit of a label's amplitude adds to a latent."
         return self.vectors_[self.index_of(label)]
 
-    def amplitude(self, Z, label):  # (N,), in the kind of `Z`
+    def amplitude(self, Z: Any, label: Any) -> Any:  # (N,), in the kind of `Z`
         "How much of a label is in latents (N, M)."
         return _like(_project(_latents(self, Z), self.duals_)[:, self.index_of(label)], Z)
 
-    def move(self, Z, label, amount):  # latents (N, M), in the kind of `Z`
+    def move(self, Z: Any, label: Any, amount: Any) -> Any:  # latents (N, M), in the kind of `Z`
         "Add `amount`, a number or (N,), to a label's amplitude; the other amplitudes stay."
         step = torch.as_tensor(self.direction(label))
         return _like(_moved(as_latents(Z, self.n_features_in_), step, amount), Z)
 
-    def erase(self, Z, label=None):  # latents (N, M), in the kind of `Z`
+    def erase(self, Z: Any, label: Any = None) -> Any:  # latents (N, M), in the kind of `Z`
         "Remove what any linear reader could find of one label, or of all (LEACE)."
         check_is_fitted(self)
         return _like(_erased(self, as_latents(Z, self.n_features_in_), label), Z)
 
-    def get_feature_names_out(self, input_features=None):  # (K,) strings
+    def get_feature_names_out(self, input_features: Any = None) -> Any:  # (K,) strings
         "One name per amplitude: its label and set."
         check_is_fitted(self)
         return _vector_names(self.labels_, np.asarray(self.sets_))
 
-    def set_output(self, *, transform=None):  # this basis
+    def set_output(self, *, transform: Any = None) -> Any:  # this basis
         "Let `transform` answer with a table: 'pandas', 'polars' or 'default'."
         if transform is not None:
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    def report(self, Z=None, y=None, Z_test=None, y_test=None) -> str:  # a few lines
+    def report(
+        self, Z: Any = None, y: Any = None, Z_test: Any = None, y_test: Any = None
+    ) -> str:  # a few lines
         "What this basis can do, in words; with latents (N, M) and (n, M), beside other methods."
         check_is_fitted(self)
         return _words(self, None if Z is None else reading_scores(Z, y, Z_test, y_test, self))
 
-    def save(self, path):  # `path`
+    def save(self, path: Any) -> Any:  # `path`
         "Write the fitted basis to one file, by convention *.safetensors."
         check_is_fitted(self)
         return _save(self, path)
 
     @classmethod
-    def load(cls, path):  # the basis as it was saved
+    def load(cls, path: Any) -> Any:  # the basis as it was saved
         "Read a basis; `LSDError` when the file is missing, damaged or something else."
         tensors, meta = load_tensors(path)
         _check_file(path, tensors, meta, cls._get_param_names())

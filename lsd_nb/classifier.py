@@ -44,7 +44,7 @@ class Classifier(nn.Module):
         classes: int = 10,  # l, number of labels
         widths: tuple = (16, 32, 32),  # channels of the three blocks
         noise: float = 0.1,  # deviation of the noise added in training, on the [-1, 1] scale
-    ):
+    ) -> None:
         super().__init__()
         if classes < 2 or len(widths) != 3:
             raise LSDError(

@@ -159,8 +159,8 @@ def _top(version: Annotated[bool, _VERSION] = False):
 
 
 def command(
-    f,  # a function that returns (dictionary, text), each parameter with a comment
-):  # `f` itself
+    f: Any,  # a function that returns (dictionary, text), each parameter with a comment
+) -> Any:  # `f` itself
     "Add a function to the program, see `add_command`."
     return add_command(app, f, _check, ("files", "step", "name"), _CHOICES)
 

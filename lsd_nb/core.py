@@ -39,7 +39,7 @@ class LSDError(ValueError):
     def __init__(
         self,
         text: str = "",  # what happened; line breaks become blanks, more than 1,500 letters are cut
-    ):
+    ) -> None:
         line = " ".join(part.strip() for part in str(text).splitlines())
         super().__init__(line if len(line) <= 1500 else f"{line[:1499]}…")
 

@@ -472,7 +472,7 @@ class LatentSpectralDecomposition:
         seed: int = 0,  # of latents, order of images and sampled codes
         progress: bool = True,  # show bars in `fit` and `invert`
         **more: Any,  # `image_range`, `log_variance` and `labels`, see `LatentModel`
-    ):
+    ) -> None:
         more |= dict(latent_shape=latent_shape, prior=prior, device=device, batch_size=batch_size)
         self.models = LatentModel(generator, classifier, encoder, **more)
         self.generator, self.classifier, self.encoder = generator, classifier, encoder

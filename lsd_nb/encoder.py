@@ -64,7 +64,7 @@ class Encoder(nn.Module):
         latent_dim: int = 100,  # M, dimensions of the latent space
         width: int = 64,  # channels of the first feature maps
         heads: str = "reference",  # "reference" (batch norm and leaky ReLU at the end) or "linear"
-    ):
+    ) -> None:
         super().__init__()
         if latent_dim < 1 or width < 1:
             raise LSDError(f"latent_dim is {latent_dim}, width {width}: expected both ≥ 1")
@@ -178,8 +178,8 @@ class EncoderConfig(Config):
         cls,
         dataset: str = "mnist",  # a name or a folder, see `load_dataset`
         preset: str = "small",  # one of `presets`
-        **changes,  # fields to set on top of the preset
-    ):  # a configuration whose generator and classifier are of the same dataset and preset
+        **changes: Any,  # fields to set on top of the preset
+    ) -> Any:  # a configuration whose generator and classifier are of the same dataset and preset
         "All three steps on one dataset."
         parents = dict(
             gan=GANConfig.preset(preset, dataset=dataset),

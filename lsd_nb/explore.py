@@ -275,7 +275,7 @@ class Explorer:
         lsd: LatentSpectralDecomposition,  # fitted
         images: Tensor,  # images to choose from (N, C, H, W), or latents (N, M) without an encoder
         size: int = 168,  # side of the pictures, in pixels of the screen
-    ):
+    ) -> None:
         w, Pad = _widgets()
         self.lsd, self.images, self.size, self.milliseconds = lsd, images, size, []
         self._quiet = True

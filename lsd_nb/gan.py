@@ -72,7 +72,7 @@ class Generator(nn.Module):
         latent_dim: int = 100,  # M, dimensions of the latent space
         width: int = 256,  # channels of the first feature maps, a multiple of 4
         output: str = "hardtanh",  # last activation: "hardtanh" (reference) or "tanh"
-    ):
+    ) -> None:
         super().__init__()
         self.latent_dim, w = latent_dim, width
         if latent_dim < 1 or width < 4 or width % 4:
@@ -113,7 +113,7 @@ class Discriminator(nn.Module):
         self,
         width: int = 64,  # channels of the first feature maps
         dropout: float = 0.25,  # share of features dropped, in [0, 1)
-    ):
+    ) -> None:
         super().__init__()
         if not (width >= 1 and 0 <= dropout < 1):
             raise LSDError(

@@ -105,7 +105,7 @@ class Residual(nn.Module):
         a: int,  # channels of the input, ≥ 1
         b: int,  # channels of the output, ≥ 1
         stride: int = 1,  # 2 halves height and width
-    ):
+    ) -> None:
         super().__init__()
         one = nn.Conv2d(a, b, 3, stride, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()
         two = nn.Conv2d(b, b, 3, 1, 1, bias=False), nn.BatchNorm2d(b)
@@ -125,7 +125,7 @@ class Judge(nn.Module):
         self,
         classes: int = 10,  # l, number of labels, ≥ 2
         widths: tuple[int, ...] = (32, 64, 64),  # channels of the blocks, ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         stem = nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         pairs = zip((widths[0], *widths), widths, strict=False)
@@ -147,7 +147,7 @@ def judge_step(
     optimiser: torch.optim.Optimizer,  # of the judge
     x: Tensor,  # images (B, …), see `strict_batch`
     wanted: Tensor,  # probabilities (B, l)
-    backward=Tensor.backward,  # how to go backward; a `Run` brings its own
+    backward: Any = Tensor.backward,  # how to go backward; a `Run` brings its own
 ) -> dict[str, Tensor]:  # loss, the cross-entropy in nats, ≥ 0
     "One iteration on the cross-entropy with given probabilities."
     loss = F.cross_entropy(judge(x).float(), wanted)
@@ -218,7 +218,7 @@ class JudgeConfig(Config):
 # %% ../nbs/98b_judge.ipynb #c7b2076a
 def judge_metrics(
     judge: nn.Module,  # images → logits (N, l), in evaluation mode
-    data,  # a `Dataset` with `valid` and `test`
+    data: Any,  # a `Dataset` with `valid` and `test`
     seed: int = 0,  # of noise, blobs and blends
 ) -> dict[str, float]:  # accuracies in percent; sure_…, shares with confidence above 0.9, in [0, 1]
     "Accuracy of a judge, and how often it is sure of what."

@@ -52,7 +52,7 @@ def add_by_label(
     counts: Tensor,  # (G,), int64, ≥ 0; changed in place
     sums: Tensor,  # (G, M), float64; changed in place
     moments: Tensor,  # sums of z zᵀ (G, M, M) or of z² (G, M), float64; changed in place
-):
+) -> None:
     "Add latents to the counts, sums and second moments of their groups, one matrix product each."
     order = y.argsort(stable=True)
     groups, sizes = y[order].unique_consecutive(return_counts=True)
@@ -96,7 +96,7 @@ def check_statistics(
     tensors: dict[str, Tensor],  # counts (n, l), sums (n, l, M), moments (n, l, M, M) or squares
     where: str | Path,  # what to call them in an error, for example the file's name
     values: bool = True,  # look at the values too, not only at names, shapes and types
-):
+) -> None:
     "`LSDError` when tensors are not the statistics of labelled latents."
     second = [k for k in ("moments", "squares") if k in tensors]
     if len(second) != 1 or set(tensors) != {"counts", "sums", second[0]}:
@@ -348,7 +348,7 @@ class LabelledMeans:
         cls,
         tensors: dict[str, Tensor],  # as in `tensors`: counts (n, l), sums (n, l, M), …
         where: str | Path,  # where they come from, for an error
-        **rest,  # per_set, draws, label_names
+        **rest: Any,  # per_set, draws, label_names
     ) -> "LabelledMeans":  # the collection
         "Check names, shapes, types and values of tensors, and wrap them."
         check_statistics(tensors, where)

@@ -159,7 +159,7 @@ class Network:
         f: Callable,  # inputs (B, …) → outputs: tensors, arrays, or objects that hold them
         name: str,  # what to call it in errors
         device: torch.device | None = None,  # where it computes, if it has no weights
-    ):
+    ) -> None:
         if not callable(f):
             raise LSDError(f"the {name} is a {type(f).__name__}: expected something to call")
         self.f, self.name, self.modules, self.numpy = f, name, modules_in(f), False
@@ -280,7 +280,7 @@ class LatentModel:
         labels: list | None = None,  # the classes that matter, by number; default: all
         device: str | torch.device | None = None,  # for callables without weights; default "cpu"
         batch_size: int = 500,  # images or latents per call of a network, ≥ 1
-    ):
+    ) -> None:
         if batch_size < 1:
             raise LSDError(f"batch_size is {batch_size}: expected at least 1")
         where = None if device is None else pick_device(str(device))

@@ -72,7 +72,7 @@ class Operator:
         self,
         matrix: Any,  # A (M, M), any finite numbers; tensor or array
         offset: Any = None,  # b (M,), any finite numbers; default 0
-    ):
+    ) -> None:
         self.scale, (self.write, self.read) = 0.0, _square(matrix)
         self.offset = self._offset(offset)
 

@@ -156,7 +156,7 @@ class Config:
     def preset(
         cls,
         name: str = "small",  # one of `presets`
-        **changes,  # fields to set on top of the preset
+        **changes: Any,  # fields to set on top of the preset
     ) -> Self:  # a configuration of this class
         "The named preset; `LSDError` for an unknown name or field."
         if name not in cls.presets:
@@ -480,7 +480,7 @@ class Run:
         progress: bool = True,  # show a bar
         # "no" or "bf16", in Accelerate's words; default: the configuration's, else `precision_for`
         precision: str | None = None,
-    ):
+    ) -> None:
         if not every >= 0:
             raise LSDError(f"{every} seconds between checkpoints: expected 0 or more")
         self.config, self.every, self.progress = config, every, progress

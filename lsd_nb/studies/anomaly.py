@@ -57,7 +57,7 @@ class DeepSVDD(nn.Module):
         self,
         encoder: nn.Module,  # inputs (N, …) → codes (N, L)
         code_dim: int = 32,  # L, ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.register_buffer("centre", torch.zeros(code_dim))
@@ -184,7 +184,7 @@ class LeNet(nn.Module):
         self,
         code_dim: int = 32,  # L, numbers in a code, ≥ 1
         channels: int = 8,  # of the first convolution, ≥ 2; half as many in the second
-    ):
+    ) -> None:
         super().__init__()
         if code_dim < 1 or channels < 2:
             raise LSDError(
@@ -225,7 +225,7 @@ class LeNetAutoencoder(nn.Module):
         self,
         code_dim: int = 32,  # see `LeNet`
         channels: int = 8,  # see `LeNet`
-    ):
+    ) -> None:
         super().__init__()
         self.encoder, a, b = LeNet(code_dim, channels), channels // 2, channels
 
@@ -523,7 +523,7 @@ class NormalBox:
         self,
         c: Tensor,  # amplitudes of normal inputs (N, M), N ≥ 2
         level: float = 0.01,  # share left out at each end, in [0, 0.5)
-    ):
+    ) -> None:
         if c.ndim != 2 or len(c) < 2 or not torch.isfinite(c).all():
             raise LSDError(
                 f"amplitudes have shape {tuple(c.shape)}: expected finite (N, M) with N ≥ 2"

@@ -99,7 +99,7 @@ class Autoencoder(nn.Module):
         # "mlp", "conv", or a function like `mlp_parts`
         architecture: str | Callable = "mlp",
         width: int = 400,  # hidden units ("mlp") or channels of the 1×1 map ("conv"), ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         if latent_dim < 1 or width < 1:
             raise LSDError(f"latent_dim is {latent_dim}, width {width}: expected both ≥ 1")
@@ -134,7 +134,7 @@ class VAE(Autoencoder):
         latent_dim: int = 20,  # L, numbers in a code, ≥ 1
         architecture: str | Callable = "mlp",  # see `Autoencoder`
         width: int = 400,  # see `Autoencoder`
-    ):
+    ) -> None:
         super().__init__(latent_dim, architecture, width)
         self.log_sigma = nn.Linear(self.mu.in_features, latent_dim)
 

@@ -166,7 +166,7 @@ class ByteImages(Dataset):
         self,
         images: Tensor,  # (N, 1, H, W) in [-1, 1]
         labels: Tensor,  # (N,), integers
-    ):
+    ) -> None:
         self.pixels = to_bytes(images)[:, 0].numpy()
         self.labels = labels.tolist()
 

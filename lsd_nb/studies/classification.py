@@ -7,6 +7,8 @@ __all__ = ['hits_figure', 'cumulative_rank', 'amplitude_profile', 'calibrate', '
            'compare_classifiers']
 
 # %% ../../nbs/11_classification.ipynb #b5fa7f6d
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -31,7 +33,7 @@ def hits_figure(
     labels: Tensor,  # true labels (N,)
     predicted: Tensor,  # predicted labels (N,)
     ncols: int = 13,  # images per row
-):  # a figure
+) -> Any:  # a figure
     "Images with the label read from each; misses in red, with the true label."
     nrows = -(-len(images) // ncols)
     fig, axes = figure(nrows, ncols, width=7, height=0.74 * nrows, squeeze=False)
@@ -62,7 +64,7 @@ def amplitude_profile(
     basis: LatentBasis,  # a labelled basis
     z: Tensor,  # latents (N, M)
     labels: Tensor,  # true labels (N,)
-    places=(1, 2, 3),  # places of the label to tell apart
+    places: Any = (1, 2, 3),  # places of the label to tell apart
 ) -> dict[int, Tensor]:  # by place: sorted |amplitudes| over the largest, (n_place, M), in [0, 1]
     "Normalised spectra, grouped by where the right label stands."
     c = torch.as_tensor(basis.transform(z)).abs().sort(1, descending=True).values

@@ -33,14 +33,14 @@ from ..training import Config, Run, Task, schedule_for
 
 # %% ../../nbs/12_denoising.ipynb #577b2ff1
 def truncation_figure(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     images: Tensor,  # (N, 1, H, W) in [-1, 1]
     ks: tuple = (100, 1, 2, 3, 4, 10),  # amplitudes kept, one column each
     groups: int = 3,  # blocks side by side
     sample: bool = True,  # a sampled code, as in the paper, or the mean
     rescale: bool = False,  # scale what is kept to the norm of the whole code; the paper does not
     width: float = 7.0,  # inches
-):  # a figure
+) -> Any:  # a figure
     "Fig 7: image by image, the original and its truncations."
     kept = [lsd.denoise(images, k, sample, rescale=rescale) for k in ks]
     rows = torch.stack([images, *kept], 1)  # (N, 1 + len(ks), 1, H, W)
@@ -146,7 +146,7 @@ def noisy_encoder_config(
 
 # %% ../../nbs/12_denoising.ipynb #ab040aaf
 def truncation_curve(
-    lsd,  # a fitted `LatentSpectralDecomposition` with a classifier
+    lsd: Any,  # a fitted `LatentSpectralDecomposition` with a classifier
     clean: Tensor,  # (N, 1, H, W) in [-1, 1]
     noisy: Tensor,  # (N, 1, H, W), any finite values
     labels: Tensor,  # (N,), true labels

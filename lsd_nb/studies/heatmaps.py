@@ -283,7 +283,7 @@ class LatentDensity:
         codes: Tensor | np.ndarray,  # (N, L), N ≥ 50, any finite numbers
         level: float = 0.01,  # share of held-out codes that lie in places called empty, in (0, 1)
         seed: int = 0,  # of the choice of the held-out fifth, ≥ 0
-    ):
+    ) -> None:
         z = as_latents(codes, what="codes").cpu().double().numpy()
         if z.ndim != 2 or len(z) < 50:
             raise LSDError(f"{z.shape} codes: expected (N, L) with N ≥ 50 to estimate a density")

@@ -115,7 +115,7 @@ class InfoGenerator(nn.Module):
         latent_dim: int = 74,  # M, noise and codes together, ≥ 1
         width: int = 128,  # channels of the first feature maps, even
         hidden: int = 1024,  # units of the layer before them, ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         if min(latent_dim, hidden) < 1 or width < 2 or width % 2:
             raise LSDError(
@@ -158,7 +158,7 @@ class Recogniser(nn.Module):
         width: int = 32,  # channels of the first feature maps, ≥ 1
         features: int = 128,  # what both heads see, ≥ 1
         head: int = 64,  # hidden units of Q's own layer, ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         if categories < 2 or continuous < 0:
             raise LSDError(
@@ -199,7 +199,7 @@ class InfoGAN(nn.Module):
         self,
         generator: nn.Module,  # inputs (N, M) → images (N, 1, 28, 28), with `latent_dim`
         recogniser: nn.Module,  # images → verdicts, logits, means; see `Recogniser`
-    ):
+    ) -> None:
         super().__init__()
         self.generator, self.recogniser = generator, recogniser
         self.latent_dim = generator.latent_dim

@@ -13,6 +13,7 @@ import subprocess
 import time
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -33,7 +34,7 @@ from ..pictures import figure, show_images
 
 # %% ../../nbs/09_reproduction.ipynb #50539747
 def weight_curve(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     z: Tensor,  # latents (N, M) to classify; choose with validation images, not test images
     labels: Tensor,  # their labels (N,)
     # weights of set 1, ≥ 1
@@ -50,7 +51,7 @@ def weight_curve(
 
 # %% ../../nbs/09_reproduction.ipynb #b915dbfe
 def choose_weight(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     images: Tensor,  # validation images (N, 1, 28, 28), not the test set
     labels: Tensor,  # (N,)
     weights: tuple = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 10.0, 12.0, 15.0),  # candidates
@@ -63,7 +64,7 @@ def choose_weight(
 
 
 def bases_of(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     weight: float,  # of set 1, for the weighted member
 ) -> dict:  # decompositions by suffix of their rows
     "Gram–Schmidt, three plain Löwdin bases and the recommended one, of the same statistics."
@@ -169,8 +170,8 @@ def _commit():
 
 # %% ../../nbs/09_reproduction.ipynb #c8bec8f9
 def score(
-    lsd,  # a `LatentSpectralDecomposition` with `means`
-    data,  # an `ImageData`: choices on its validation part, numbers on its test part
+    lsd: Any,  # a `LatentSpectralDecomposition` with `means`
+    data: Any,  # an `ImageData`: choices on its validation part, numbers on its test part
     trials: int = 20,  # samples of the encoder
     seed: int = 0,  # of the noise
     progress: bool = True,  # show bars
@@ -222,11 +223,11 @@ def format_scoreboard(
 
 # %% ../../nbs/09_reproduction.ipynb #26f1c099
 def gram_figure(
-    lsd,  # a fitted `LatentSpectralDecomposition`, for its networks
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`, for its networks
     vectors: dict[str, Tensor],  # by title: vectors (K, M) at norm √M, set by set
     products: bool = True,  # also draw the inner products
     width: float = 3.5,  # inches per entry
-):  # a figure with a column per entry
+) -> Any:  # a figure with a column per entry
     "Fig 4: what vectors decode to (labels down, sets across), and their inner products over C."
     rows, l = 1 + products, len(lsd.basis.classes_)
     fig, axes = figure(
@@ -250,9 +251,9 @@ def gram_figure(
 
 
 def amplitude_figure(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     image: Tensor,  # one image (1, 1, 28, 28)
-):  # a figure
+) -> Any:  # a figure
     "An image, its amplitudes coloured by label, and the image decoded from all of them."
     c = lsd.transform(image)[0]
     fig, (left, ax, right) = figure(1, 3, width=7, height=2.4, width_ratios=(1, 5, 1))
@@ -268,8 +269,8 @@ def amplitude_figure(
 
 # %% ../../nbs/09_reproduction.ipynb #471b2ccb
 def save_figures(
-    lsd,  # a fitted `LatentSpectralDecomposition` with the Gram–Schmidt basis
-    data,  # an `ImageData`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition` with the Gram–Schmidt basis
+    data: Any,  # an `ImageData`
     folder: str | Path,  # where to write the PNG files
 ) -> list[Path]:  # the files
     "Write the figures of a reproduction."

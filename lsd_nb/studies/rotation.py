@@ -9,6 +9,7 @@ __all__ = ['peer_directions', 'arc_path', 'line_path', 'rotate_all_sets', 'direc
 # %% ../../nbs/13_rotation.ipynb #118fb55d
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,11 +85,11 @@ def line_path(
 
 
 def rotate_all_sets(
-    basis,  # a `LatentBasis` whose sets have all labels
+    basis: Any,  # a `LatentBasis` whose sets have all labels
     a: int,  # label to leave
     b: int,  # label to reach
     angle: float,  # in radians
-):  # a `LatentOperator`
+) -> Any:  # a `LatentOperator`
     "Plane rotations from label a to b in every set."
     vectors, sets = torch.as_tensor(basis.vectors_), np.asarray(basis.sets_)
     places = zip(np.asarray(basis.labels_).tolist(), sets.tolist(), strict=True)
@@ -116,7 +117,7 @@ def direction_editor(
 
 # %% ../../nbs/13_rotation.ipynb #4426f1f9
 def editors(
-    lsd,  # a fitted `LatentSpectralDecomposition` with a classifier
+    lsd: Any,  # a fitted `LatentSpectralDecomposition` with a classifier
     peers: dict[str, Tensor] | None = None,  # directions (l, M) by name, see `peer_directions`
     # how far the directions move a latent, > 0; norm √M is the radius of the sphere
     distance: float = 8.0,
@@ -164,7 +165,7 @@ def correlation(
 
 
 def mark_edit(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     edit: Callable,  # one of `editors`
     z: Tensor,  # latents of one label (N, M), N ≥ 2
     images: Tensor,  # their images (N, 1, H, W)
@@ -200,7 +201,7 @@ def mark_edit(
 
 # %% ../../nbs/13_rotation.ipynb #b77c2d85
 def compare_editors(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     ways: dict[str, Callable],  # see `editors`
     images: Tensor,  # (N, 1, H, W)
     labels: Tensor,  # their labels (N,)

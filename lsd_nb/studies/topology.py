@@ -7,6 +7,8 @@ __all__ = ['ORTHOGONALISERS', 'collect_labelled', 'coordinate_tests', 'mean_conv
            'order_spread', 'deal_means', 'size_sweep']
 
 # %% ../../nbs/10_topology.ipynb #d9629f46
+from typing import Any
+
 import numpy as np
 import torch
 from scipy import stats
@@ -19,7 +21,7 @@ from ..metrics import label_pure, rank_table
 
 # %% ../../nbs/10_topology.ipynb #51b15b31
 def collect_labelled(
-    lsd,  # a `LatentSpectralDecomposition`
+    lsd: Any,  # a `LatentSpectralDecomposition`
     # encode these (N, …), step 4a; without them draw from the prior, step 4b
     images: Tensor | None = None,
     n: int = 20_000,  # how many to draw, ≥ 1; without images
@@ -101,7 +103,7 @@ def turned_angles(
 
 
 def compare_methods(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     z: Tensor,  # latents (N, M) to classify
     labels: Tensor,  # their labels (N,)
     # per method: label-pure vectors by set and in all, top-1 in percent, median angle in degrees
@@ -124,7 +126,7 @@ def compare_methods(
 
 # %% ../../nbs/10_topology.ipynb #46383057
 def order_spread(
-    lsd,  # a fitted `LatentSpectralDecomposition`
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
     z: Tensor,  # latents (N, M) to classify
     labels: Tensor,  # their labels (N,)
     method: str = "gram_schmidt",  # see `orthogonalise`
@@ -166,7 +168,7 @@ def deal_means(
 
 # %% ../../nbs/10_topology.ipynb #11f15d9c
 def size_sweep(
-    lsd,  # a `LatentSpectralDecomposition` with its networks
+    lsd: Any,  # a `LatentSpectralDecomposition` with its networks
     # latents (N, M) of images and their labels (N,), to deal set 1 from; see `collect_labelled`
     images: tuple[Tensor, Tensor],
     # latents from the prior (N, M) and their labels (N,), to deal the other sets from

@@ -190,7 +190,7 @@ class SkipGram(nn.Module):
         self,
         words: int,  # V, size of the vocabulary, ≥ 1
         dim: int = 100,  # D, numbers per word, ≥ 1
-    ):
+    ) -> None:
         super().__init__()
         self.centre, self.context = nn.Embedding(words, dim), nn.Embedding(words, dim)
         nn.init.uniform_(self.centre.weight, -0.5 / dim, 0.5 / dim)
@@ -209,7 +209,7 @@ class WordVectors(nn.Module):
         self,
         vectors: Tensor,  # (V, D), any finite numbers
         words: list[str] | None = None,  # V words; a loaded artifact brings its own
-    ):
+    ) -> None:
         super().__init__()
         self.vectors = nn.Parameter(vectors)
         if words is not None and len(words) != len(vectors):
