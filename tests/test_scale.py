@@ -106,7 +106,7 @@ def test_killed_at_any_time(straight, tmp_path):
     "SIGKILL again and again; parts and pieces of parts that were done stay done."
     kills = 0
     for pause in itertools.cycle([0.15, 0.3, 0.45, 0.1]):
-        worker = fork(tmp_path, 0.01, every=0.0)
+        worker = fork(tmp_path, 0.04, every=0.0)
         worker.join(pause)
         if not worker.is_alive():
             assert worker.exitcode == 0
@@ -114,8 +114,8 @@ def test_killed_at_any_time(straight, tmp_path):
         os.kill(worker.pid, signal.SIGKILL)
         worker.join()
         kills += 1
-        assert kills < 100
-    assert kills >= 4
+        assert kills < 300
+    assert kills >= 2
     same(merge_statistics(tmp_path.glob("*.safetensors")), straight)
     assert not list(tmp_path.glob("*.begun"))
 
