@@ -285,7 +285,7 @@ def test_style_of_an_empty_image_is_finite():
 # ---- stored results
 
 
-@pytest.mark.parametrize("name", ["topology", "classification", "rotation"])
+@pytest.mark.parametrize("name", ["topology", "classification", "rotation", "attributes"])
 def test_stored_results_are_of_the_bundled_encoder(name):
     header = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))["header"]
     assert header["encoder"] == EncoderConfig.preset("small").key, (
