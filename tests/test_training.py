@@ -194,3 +194,14 @@ def test_a_users_own_accelerator_is_left_alone(tmp_path):
     assert mine.mixed_precision == "bf16" and Accelerator(cpu=True).mixed_precision == "bf16"
     assert "ACCELERATE_TORCH_DEVICE" not in os.environ
     mine.state._reset_state(reset_partial_state=True)
+
+
+def test_whether_a_checkpoint_is_due_is_asked_rarely(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda *_: asked.append(1))
+    with Run(KINDS["gan"].preset("tiny"), "cpu", tmp_path, every=1e-9, progress=False) as run:
+        assert run._due() and not asked  # one process has its own clock
+        run.shard = (0, 2)
+        for run.iteration in range(1, 61):
+            run._due()
+    assert len(asked) == 3
