@@ -21,9 +21,11 @@ os.environ["LSD_NB_CACHE"] = CACHE
 
 
 def pytest_collection_modifyitems(items):
-    "With several workers a file stays on one, and so does everything that needs the built site."
+    "With several workers a file stays on one, or a kind's trainings; and all that needs the site."
     for item in items:
         group = "site" if "site" in item.fixturenames else item.path.stem
+        if group == "test_training" and hasattr(item, "callspec"):
+            group += f"-{item.callspec.params.get('step')}"
         item.add_marker(pytest.mark.xdist_group(group))
 
 
