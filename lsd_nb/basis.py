@@ -1330,9 +1330,8 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     def __init__(
         self,
         method: str = "lowdin",  # "lowdin", "gram_schmidt", "modified_gram_schmidt" or "qr"
-        set_weight: Any = float(
-            "inf"
-        ),  # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
+        # "lowdin" only: weight of set 1; 1 symmetric, infinity set-wise
+        set_weight: Any = float("inf"),
         center: Any = True,  # take means from the centre of set 1's label means; or from the origin
         metric: str = "within",  # "within": covariance within labels, shrunk; or "identity"
         shrinkage: Any = "auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
@@ -1382,24 +1381,24 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
 
     def fit(
         self,
-        Z: Any = None,
-        y: Any = None,
-        sets: Any = None,
-        sample_weight: Any = None,
-        X: Any = None,
+        Z: Any = None,  # latents (N, M), tensor or array
+        y: Any = None,  # their labels (N,)
+        sets: Any = None,  # their sets (N,), integers ≥ 1; dealt at random if not given
+        sample_weight: Any = None,  # how much each counts (N,), ≥ 0
+        X: Any = None,  # scikit-learn's word for `Z`
     ) -> Any:  # this basis
         "Average latents (N, M) per label (N,) and set (N,) (step 5), then orthogonalise (step 6)."
         return _fit(self, Z if X is None else X, y, sets, sample_weight)
 
     def partial_fit(
         self,
-        Z: Any = None,
-        y: Any = None,
-        classes: Any = None,
-        sets: Any = None,
-        sample_weight: Any = None,
-        X: Any = None,
-    ) -> Any:
+        Z: Any = None,  # latents (N, M), tensor or array
+        y: Any = None,  # their labels (N,)
+        classes: Any = None,  # all labels there will be (l,)
+        sets: Any = None,  # their sets (N,), integers ≥ 1
+        sample_weight: Any = None,  # how much each counts (N,), ≥ 0
+        X: Any = None,  # scikit-learn's word for `Z`
+    ) -> Any:  # this basis
         "Add latents (N, M); `classes` (l,), all labels there will be, is due at the first call."
         return _go_on(self, Z if X is None else X, y, classes, sets, sample_weight)
 

@@ -13,7 +13,7 @@ from lsd_nb.core import LSDError, load_tensors
 from lsd_nb.training import Config, train
 
 CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["lsd_nb.cli", "trainer"])
+CONTEXT.set_forkserver_preload(["trainer_all"])
 
 
 def every_kind() -> dict[str, type[Config]]:
