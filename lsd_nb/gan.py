@@ -180,10 +180,9 @@ class GANConfig(Config):
             width=16,
             discriminator_width=16,
             latent_dim=20,
-            train_images=2560,
+            train_images=1280,
             batch_size=32,
-            epochs=8,
-            lr=2e-3,
+            epochs=2,
             ema=0.9,
         ),
     }
