@@ -8,6 +8,7 @@ __all__ = ['classifier_step', 'Classifier', 'ClassifierConfig']
 # %% ../nbs/03_classifier.ipynb #2662f3ab
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,17 +129,10 @@ class ClassifierConfig(Config):
             right = {f"{k}_accuracy": accuracy(net, *_on(run.device, p)) for k, p in parts.items()}
             return net, {"metrics": right, "parameters": sum(p.numel() for p in net.parameters())}
 
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(classifier=c, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(
-                images,
-                labels,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, images, labels, **order),
             step=step,
             result=result,
         )

@@ -53,7 +53,8 @@ _BUILTIN: tuple[type[Exception], ...] = (
 def _fits(value, kind):
     "Is a value of an annotated type? What can't be told is."
     kinds = getattr(kind, "__args__", ()) if "Union" in type(kind).__name__ else (kind,)
-    if not all(isinstance(k, type) and not hasattr(k, "__args__") for k in kinds):
+    plain = (isinstance(k, type) and k is not Any and not hasattr(k, "__args__") for k in kinds)
+    if not all(plain):
         return True
     number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     return number or isinstance(value, kinds) or kinds == (inspect.Parameter.empty,)

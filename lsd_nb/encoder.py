@@ -7,6 +7,7 @@ __all__ = ['encoder_losses', 'mean_overlap', 'Encoder', 'weighted_loss', 'Encode
 
 # %% ../nbs/04_encoder.ipynb #6600f180
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -235,17 +236,10 @@ class EncoderConfig(Config):
                 metrics |= {f"{name}_{k}": v for k, v in found.items()}
             return net, {"metrics": metrics, "parameters": sum(p.numel() for p in e.parameters())}
 
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(encoder=e, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(
-                images,
-                labels,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, images, labels, **order),
             step=step,
             result=result,
         )

@@ -8,6 +8,7 @@ __all__ = ['d_step', 'g_step', 'Generator', 'Discriminator', 'OptimisticAdam', '
 # %% ../nbs/02_gan.ipynb #6ebfc885
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -237,16 +238,10 @@ class GANConfig(Config):
             sizes = {"generator": _size(g), "discriminator": _size(d)}
             return average.module if self.ema else run.unwrap(g), {"parameters": sizes}
 
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(generator=g, discriminator=d, average=average, opt_g=opt_g, opt_d=opt_d),
-            batches=lambda epoch, start: batches(
-                images,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, images, **order),
             step=step,
             result=result,
         )

@@ -8,6 +8,7 @@ __all__ = ['small_affine', 'noise_like', 'blobs_like', 'blends_of', 'strict_batc
 
 # %% ../nbs/98b_judge.ipynb #95d6d2c3
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -210,7 +211,7 @@ class JudgeConfig(Config):
 
         return Task(
             objects=dict(judge=net, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(images, labels, epoch=epoch, start=start, **order),
+            batches=partial(batches, images, labels, **order),
             step=step,
             result=lambda: (run.unwrap(net), {"metrics": judge_metrics(run.unwrap(net), data)}),
         )

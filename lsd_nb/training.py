@@ -640,8 +640,8 @@ class Task:
 
     # modules (not wrapped), optimisers and schedules by name: what a checkpoint holds
     objects: dict[str, Any]
-    # (epoch, first iteration) → the epoch's batches from there on: tuples of tensors, with a length
-    batches: Callable[[int, int], Batches]
+    # (epoch=, start=) → the epoch's batches from an iteration on: tuples of tensors, with a length
+    batches: Callable[..., Batches]
     step: Callable[..., dict[str, Tensor]]  # batch → scalars; goes backward and moves the weights
     # the network to store, and what its record says beside the history
     result: Callable[[], tuple[nn.Module, dict]]
@@ -666,7 +666,7 @@ def train(
         while run.epoch < config.epochs:  # type: ignore[attr-defined]
             if task.finished and task.finished(run.history):
                 break
-            for batch in run.batches(task.batches(run.epoch, run.iteration)):
+            for batch in run.batches(task.batches(epoch=run.epoch, start=run.iteration)):
                 run.add(**task.step(*batch))
             run.end_epoch(**(task.after_epoch() if task.after_epoch else {}))
         network, record = task.result()
@@ -678,8 +678,9 @@ def _one_job() -> Iterator[None]:
     "If another process of the training has gone, say so in one line."
     try:
         yield
-    except RuntimeError as e:
-        lost = isinstance(e, torch.distributed.DistError) or "gloo" in str(e).lower()
+    except (RuntimeError, LSDError) as e:
+        cause = e.__cause__ if isinstance(e, LSDError) and e.__cause__ else e
+        lost = isinstance(cause, torch.distributed.DistError) or "gloo" in str(cause).lower()
         if not lost:
             raise
         raise LSDError(

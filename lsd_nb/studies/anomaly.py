@@ -10,6 +10,7 @@ __all__ = ['svdd_loss', 'DeepSVDD', 'anomaly_auc', 'code_spread', 'one_class_spl
 # %% ../../nbs/23_anomaly.ipynb #5b91eddd
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -355,16 +356,10 @@ class LeNetAEConfig(Config):
             metrics = {**found, "moved": moved, **self.report(stored, images)}
             return stored, {"metrics": metrics, "parameters": sum(p.numel() for p in before)}
 
+        reading: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(network=net, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(
-                on_device,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, on_device, **reading),
             step=step,
             result=result,
         )

@@ -10,6 +10,7 @@ __all__ = ['vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'train
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -268,16 +269,10 @@ class AutoencoderConfig(Config):
             weights = sum(p.numel() for p in stored.parameters())
             return stored.half(), {"metrics": metrics, "parameters": weights}
 
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(network=net, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(
-                images,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, images, **order),
             step=step,
             result=result,
         )

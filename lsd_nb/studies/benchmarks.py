@@ -260,7 +260,7 @@ def training_loops(
     read = (batch for _ in count() for batch in loader)
     with tempfile.TemporaryDirectory() as folder, Run(config, "cpu", folder, progress=False) as run:
         task = config.task(run)
-        ready = (batch for epoch in count() for batch in task.batches(epoch, 0))
+        ready = (batch for epoch in count() for batch in task.batches(epoch=epoch, start=0))
 
         def iteration(*batch):
             run.add(**task.step(*batch))

@@ -11,7 +11,8 @@ __all__ = ['FACTORS', 'heatmap', 'HeatmapData', 'heatmap_dataset', 'measured_fac
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -214,16 +215,10 @@ class HeatmapAEConfig(Config):
             weights = sum(p.numel() for p in stored.parameters())
             return stored.half(), {"metrics": metrics, "parameters": weights}
 
+        order: Any = dict(batch_size=self.batch_size, seed=self.seed, shard=run.shard)
         return Task(
             objects=dict(network=net, best=best, optimiser=opt, schedule=schedule),
-            batches=lambda epoch, start: batches(
-                images,
-                batch_size=self.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                start=start,
-                shard=run.shard,
-            ),
+            batches=partial(batches, images, **order),
             step=step,
             result=result,
             after_epoch=after_epoch,
