@@ -15,6 +15,7 @@ from lsd_nb.metrics import image_style, path_marks, strangeness
 from lsd_nb.studies.interpolation import (
     WAYS,
     Triples,
+    amplitude_path,
     analogy_images,
     analogy_marks,
     corner_path,
@@ -22,6 +23,7 @@ from lsd_nb.studies.interpolation import (
     extremes,
     greyness,
     latent_path,
+    surer_path,
 )
 
 
@@ -94,6 +96,40 @@ def test_corner_has_one_sort_of_amplitudes_from_each_end(first):
     c, d, m = (torch.as_tensor(BASIS.transform(v)) for v in (a, b, path[:, 3]))
     new, old = (d, c) if first == "label" else (c, d)
     assert torch.allclose(m, torch.where(labelled, new, old), atol=1e-5)
+
+
+def test_amplitudes_go_along_an_arc_whatever_the_metric():
+    labels = torch.arange(400) % 2
+    cloud = noise(400, 5, seed=2) * torch.tensor([5.0, 1, 1, 0.2, 1]) + 3.0
+    cloud[:, 1] += 4 * labels
+    basis = LatentBasis().fit(cloud, labels)  # two vectors in five dimensions: the rest is a line
+    path = amplitude_path(cloud[:9], cloud[9:18], basis, 6)
+    assert torch.equal(path[:, 0], cloud[:9]) and torch.equal(path[:, -1], cloud[9:18])
+    c = [torch.as_tensor(basis.transform(v)) for v in path.unbind(1)]
+    arc = latent_path(c[0], c[-1], 6)
+    assert torch.allclose(torch.stack(c, 1), arc, atol=1e-3)
+    pairs = zip(path.unbind(1), c, strict=True)
+    rest = torch.stack([v - basis.inverse_transform(u) for v, u in pairs], 1)
+    assert torch.allclose(rest, latent_path(rest[:, 0], rest[:, -1], 6, "linear"), atol=1e-3)
+
+
+def test_descent_keeps_the_ends_and_leaves_the_border():
+    models = LatentSpectralDecomposition(
+        lambda z: z.unflatten(1, (1, 2, 2)), lambda x: 3 * x.flatten(1)[:, :2], latent_shape=4
+    ).models
+    a, b = torch.tensor([[1.0, 0.0, 0.2, 0.1]]), torch.tensor([[0.0, 1.0, 0.1, 0.3]])
+    arc = latent_path(a, b, 6)
+    still = surer_path(models, arc, iterations=0)
+    assert torch.equal(still, arc)
+    sure = surer_path(models, arc, iterations=60, jitter=0.0)
+    assert torch.equal(sure[:, [0, -1]], arc[:, [0, -1]])
+
+    def unsure(p):
+        return (p[0, 1:-1, 0] - p[0, 1:-1, 1]).abs().min()
+
+    assert unsure(sure) > unsure(arc) + 0.1
+    again, other = (surer_path(models, arc, 5, seed=s) for s in (0, 1))
+    assert torch.equal(again, surer_path(models, arc, 5)) and not torch.equal(again, other)
 
 
 def test_paths_take_arrays():
@@ -246,11 +282,12 @@ def test_marks_of_images_that_are_known():
 def test_results_say_what_the_chapter_says():
     found = json.loads((ROOT / "results/interpolation.json").read_text())
     paths, header = found["paths"], found["header"]
-    names = {"pixels", "linear", "spherical", "label first", "style first"}
+    names = {"pixels", "linear", "spherical", "amplitudes", "label first", "style first"}
     assert header["paths"] == 90 * header["per_pair"] and set(paths) == set(found["prior"]) == names
-    for m in (*paths.values(), *found["prior"].values()):
+    ends = [(m, 0.9) for m in paths.values()] + [(m, 0.7) for m in found["prior"].values()]
+    for m, sure in ends:  # the judge is less sure of what was drawn
         target = m["along"]["target"]
-        assert len(target) == header["steps"] + 1 and target[0] < 0.1 < 0.9 < target[-1], (
+        assert len(target) == header["steps"] + 1 and target[0] < 0.1 < sure < target[-1], (
             "a path starts at one label and ends at the other"
         )
     for part in (paths, found["prior"]):
@@ -270,6 +307,20 @@ def test_results_say_what_the_chapter_says():
             rows[attribute, way, 10, 10]["solved"]["mean"] for way in ("latents", "pixels")
         )
         assert latents > pixels
+
+
+def test_stored_choices_are_the_best_of_those_tried():
+    found = json.loads((ROOT / "results/interpolation.json").read_text())
+    best = max(found["descent_choices"], key=lambda r: r["lowest"]["mean"])
+    settings, descent = found["header"]["descent_settings"], found["descent"]
+    assert (settings["smooth"], settings["jitter"]) == (best["smooth"], best["jitter"])
+    low = {name: m["lowest"]["mean"] for name, m in descent.items()}
+    assert max(low, key=low.get) == "entropy descent" and low["linear"] < low["spherical"]
+    sprites = found["sprites"]
+    assert sprites["choices"][f"{sprites['beta']:g}"] == max(sprites["choices"].values())
+    both = {(r["way"], r["n"]): r["both"] for r in sprites["rows"]}
+    assert all(len(v) == len(sprites["seeds"]) for v in both.values())
+    assert min(both["latents", 10]) > max(both["pixels", 10]) > max(both["c alone", 10])
 
 
 # ---- bad input
@@ -299,6 +350,7 @@ TOY = Triples(
         ),
         (lambda: corner_path(noise(2, 6), noise(3, 6, seed=1), BASIS), "as many ends"),
         (lambda: corner_path(noise(2, 5), noise(2, 5, seed=1), BASIS), "features"),
+        (lambda: surer_path(None, noise(2, 2, 6)), "F ≥ 3"),
         (lambda: path_marks(torch.zeros(3, 1, 2, 2), Picture()), "N, F, C, H, W"),
         (lambda: path_marks(torch.zeros(3, 1, 1, 2, 2), Picture()), "two frames"),
         (lambda: path_marks(torch.full((1, 2, 1, 2, 2), math.nan), Picture()), "NaN"),
