@@ -17,6 +17,7 @@ import time
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -123,6 +124,8 @@ class Config:
     ranges: ClassVar[dict[str, tuple]] = {}  # least and greatest value of fields, None for no limit
     choices: ClassVar[dict[str, tuple]] = {}  # values of fields that have only a few
     precision: ClassVar[str | None] = None  # "no" or "bf16"; None for what the device is good at
+    # fields younger than stored networks → the value that means "as before": it is in no key
+    added: ClassVar[dict[str, Any]] = {}
     kinds: ClassVar[dict[str, type["Config"]]] = {}  # all classes that name a step
 
     def __init_subclass__(cls, **options):
@@ -187,7 +190,16 @@ class Config:
     def canonical(self) -> list:
         "All that makes this configuration what it is, JSON-ready."
         data = [_data_state(getattr(self, f)) for f in ("dataset", "text") if hasattr(self, f)]
-        return [self.step, asdict(self), *filter(None, data)]
+        return [self.step, self._values(), *filter(None, data)]
+
+    def _values(self) -> dict:
+        "The values of all fields by name; younger fields only where they change something."
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            k: v._values() if isinstance(v, Config) else v
+            for k, v in values.items()
+            if k not in self.added or v != self.added[k]
+        }
 
     @property
     def key(self) -> str:
@@ -689,17 +701,28 @@ def _one_job() -> Iterator[None]:
         ) from e
 
 # %% ../nbs/93_training.ipynb #74baced6
+def _late(iterations, i):
+    "The share of the rate after i iterations: 1 for half of the run, then a cosine down to .02."
+    t = min(1.0, max(0.0, 2 * i / max(1, iterations) - 1))
+    return 0.51 + 0.49 * math.cos(math.pi * t)
+
+
 def schedule_for(
     optimiser: Any,  # whose learning rate is scheduled
-    name: str,  # "constant" or "onecycle"
+    name: str,  # "constant", "onecycle" or "late"
     lr: float,  # the rate, or the cycle's peak
     iterations: int,  # in the whole run, ≥ 1
 ) -> LRScheduler:  # to be stepped after each iteration
-    "A constant learning rate, or one cycle: up for a quarter of the run, then down to nothing."
+    """A constant rate, one cycle (up for a quarter of the run, then down to nothing), or late.
+
+    "late" is constant for half of the run and then a cosine down to 2 %.
+    """
     if name == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    if name == "late":
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_late, iterations))
     if name != "onecycle":
-        raise LSDError(f"unknown schedule {name!r}: expected onecycle or constant")
+        raise LSDError(f"unknown schedule {name!r}: expected onecycle, late or constant")
     steps = max(1, iterations) + 1
     return OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
 
