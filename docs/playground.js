@@ -63,6 +63,19 @@ document.addEventListener('DOMContentLoaded', () => {
     const away = Array.from(z, (v, i) => v - center[i]);
     return analysis.map((row) => dot(row, away));
   };
+  /* the vector whose label the basis reads: of the largest score, |c| or c */
+  const leader = ({ labels, center, reading, readers }, c, z) => {
+    const away = Array.from(z, (v, i) => v - center[i]);
+    const score = readers
+      ? readers.rows.map((row, i) => dot(row, away) + readers.offsets[i])
+      : c.map((v) => (reading === 'absolute' ? Math.abs(v) : v));
+    const of = readers ? readers.vectors : c.map((_, k) => k);
+    let best = -1;
+    score.forEach((v, i) => {
+      if (labels[of[i]] !== null && (best < 0 || v > score[best])) best = i;
+    });
+    return of[best];
+  };
   const synthesise = ({ vectors, center }, c) => {
     const z = center.slice();
     c.forEach((v, k) => {
@@ -363,14 +376,7 @@ document.addEventListener('DOMContentLoaded', () => {
       show(at('in'), image);
       code = Array.from(await encode(image));
       c = amplitudes(table, code);
-      const size = (k) => (table.signed ? c[k] : Math.abs(c[k]));
-      label =
-        labels[
-          c.reduce(
-            (best, v, k) => (labels[k] !== null && (best < 0 || size(k) > size(best)) ? k : best),
-            -1,
-          )
-        ];
+      label = labels[leader(table, c, code)];
       at('label').textContent = label;
       at('label').style.color = 'inherit';
       if (+at('goal').value === label)

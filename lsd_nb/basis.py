@@ -1047,7 +1047,7 @@ def _fit(basis: "LatentBasis", given, y, sets, weight) -> "LatentBasis":
     if held and held["n"] >= 500 and held["basis"] < held["lda"] - 0.1:
         warnings.warn(
             f"labels are read at {held['basis']:.1%} of held-out latents, LDA reads "
-            f"{held['lda']:.1%}: use LatentBasis() with its defaults, or reading='nearest'",
+            f"{held['lda']:.1%}: use LatentBasis() with its defaults",
             stacklevel=3,
         )
     return basis
@@ -1309,7 +1309,7 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     """A labelled basis of a latent space: transformer, classifier and file in one.
 
     `fit` averages latents per label and set, orthogonalises the means in the metric of the
-    within-label covariance, seen from their centre, and reads a label off the largest amplitude.
+    within-label covariance, seen from their centre, and reads the label whose mean is nearest.
 
     Latents `Z` (or `X`) are (N, M), finite, tensor or array; labels `y` are (N,), numbers or
     strings; results come in the kind of array that was given, and gradients flow through tensors.
@@ -1335,7 +1335,7 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         center: Any = True,  # take means from the centre of set 1's label means; or from the origin
         metric: str = "within",  # "within": covariance within labels, shrunk; or "identity"
         shrinkage: Any = "auto",  # of that covariance, in [0, 1]; "auto": OAS, at most (M/n)²
-        reading: str = "signed",  # largest amplitude "signed" or "absolute"; "nearest": mean
+        reading: str = "nearest",  # mean; or the largest amplitude, "signed" or "absolute"
         read_sets: str = "first",  # each label's "first" set is read, or "all" compete
         n_sets: Any = 1,  # sets to deal each label's latents into when `fit` gets no `sets`, ≥ 1
         labels: Any = None,  # the labels to use, a list; all if not given
@@ -1422,19 +1422,19 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     def decision_function(
         self, Z: Any = None, X: Any = None
     ) -> Any:  # (N, l); with two labels (N,), second - first
-        "How much of each label is in latents (N, M): its largest amplitude, as `reading` says."
+        "How much of each label is in latents (N, M): its largest score, as `reading` says."
         s = _scores(self, Z if X is None else X)[0]
         return _like(s[:, 1] - s[:, 0] if s.shape[1] == 2 else s, Z if X is None else X)
 
     def predict(self, Z: Any = None, X: Any = None) -> Any:  # labels (N,), values of `classes_`
-        "The label of the largest amplitude of each latent (N, M)."
+        "The label of the largest score of each latent (N, M)."
         best = _scores(self, Z if X is None else X)[0].argmax(1).cpu().numpy()
         return _labels_like(self.classes_[best], Z if X is None else X)
 
     def predict_proba(
         self, Z: Any = None, X: Any = None
     ) -> Any:  # (N, l), in [0, 1], rows sum to 1
-        "Softmax of the labels' amplitudes of latents (N, M) over `temperature`."
+        "Softmax of the labels' scores of latents (N, M) over `temperature`."
         s = _scores(self, Z if X is None else X)[0]
         return _like((s / self.temperature).softmax(1), Z if X is None else X)
 
@@ -1447,14 +1447,14 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         return float(np.average(own == best, weights=sample_weight))
 
     def top_vector(self, Z: Any) -> Any:  # (N,), indices into `vectors_`, in [0, K)
-        "Which of the vectors that are read has the largest amplitude in each latent (N, M)."
+        "Which of the vectors that are read has the largest score in each latent (N, M)."
         c = _scores(self, Z)[1]
         return _like(self._read.to(c.device)[c.argmax(1)], Z)
 
     def label_rank(
         self, Z: Any, y: Any
     ) -> Any:  # (N,), integers from 1: 1 where `predict` is right
-        "Position of the first vector of label `y` (N,) by decreasing amplitude of latents (N, M)."
+        "Position of the first vector of label `y` (N,) by decreasing score of latents (N, M)."
         return _like(_rank(self, Z, y), Z)
 
     @property

@@ -22,12 +22,12 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import Self
 
-from .basis import LatentBasis
+from .basis import LatentBasis, _scores
 from .classifier import Classifier
 from .core import LSDError
 from .encoder import Encoder, EncoderConfig
 from .gan import Generator
-from .latents import LabelledMeans, encode_labelled, sample_labelled
+from .latents import LabelledMeans, _lower_precision, encode_labelled, sample_labelled
 from .models import LatentModel, image_batches, looks_like_variance, sample_latents
 from .operators import on_sphere, rotation_path, slerp
 from .training import load_or_train
@@ -188,10 +188,9 @@ def leading(
     basis: LatentBasis,  # fitted
     z: Tensor,  # latents (N, M)
 ) -> Tensor:  # row of `basis.vectors_` per latent (N,): the label that it has
-    "Which vector of set 1 has the largest amplitude, in the way the basis reads."
-    rows = torch.as_tensor(np.flatnonzero(basis.first_set))
-    c = torch.as_tensor(basis.transform(z))[:, rows]
-    return rows[(c.abs() if basis.reading == "absolute" else c).argmax(1)]
+    "Which vector of set 1 has the largest score, in the way the basis reads."
+    first = torch.as_tensor(basis.first_set)[basis._read]
+    return basis._read[first][_scores(basis, z)[1].cpu()[:, first].argmax(1)]
 
 # %% ../nbs/08_decomposition.ipynb #d554f5f5
 def exchange(
@@ -379,15 +378,24 @@ def shortened(
 def best_starts(
     models: LatentModel,  # to sample and decode
     images: Tensor,  # (N, …)
-    n: int = 64,  # latents to choose from, ≥ 1
+    n: int = 1000,  # latents to choose from, ≥ 1
     seed: int = 0,  # of these latents
+    # worth of a nat of the image's label, as the classifier sees it, in squared differences, ≥ 0
+    label_weight: float = 0.0,
 ) -> Tensor:  # latents (N, M)
-    "For each image, the random latent whose image is closest to it."
-    if n < 1:
-        raise LSDError(f"{n} random latents to start from: expected at least 1")
+    "For each image, the random latent whose image is closest to it, and best has its label."
+    if n < 1 or not 0 <= label_weight < math.inf:
+        raise LSDError(
+            f"{n} random latents to start from, label_weight {label_weight}: expected at least 1, "
+            "and a finite weight ≥ 0"
+        )
     z = models.sample(n, seed)
-    tries = models.decode(z).flatten(1)
-    return z[torch.cdist(images.flatten(1).to(tries), tries).argmin(1)]
+    tries = models.decode(z)
+    far = torch.cdist(images.flatten(1).to(tries), tries.flatten(1)).square()
+    if label_weight:
+        nats = models.logits(tries).log_softmax(1)[:, models.logits(images).argmax(1)].T
+        far = far - label_weight * nats.to(far)
+    return z[far.argmin(1)]
 
 
 def invert_images(
@@ -397,31 +405,52 @@ def invert_images(
     steps: int = 200,  # iterations of Adam, ≥ 1
     lr: float = 0.05,  # its learning rate, > 0
     weight: float = 0.01,  # w, weight of the pull towards the prior's centre, ≥ 0
+    # weight of the cross-entropy of the image's label, as the classifier sees it, ≥ 0
+    label_weight: float = 0.0,
+    decay: bool = False,  # let the learning rate fall to nothing, in a straight line
+    precision: str = "no",  # "no", "bf16", or "auto": what the device is good at
     progress: bool = False,  # show a bar
 ) -> Tensor:  # latents (N, M), on the CPU
-    "Latents whose decoded images are closest to the given ones."
-    if steps < 1 or not 0 < lr < math.inf or not 0 <= weight < math.inf:
+    "Latents whose decoded images are closest to the given ones, and have their label."
+    if steps < 1 or not 0 < lr < math.inf or not 0 <= weight + label_weight < math.inf:
         raise LSDError(
-            f"steps is {steps}, lr {lr}, weight {weight}: expected steps ≥ 1, lr > 0 and weight ≥ 0"
+            f"steps is {steps}, lr {lr}, weight {weight}, label_weight {label_weight}: "
+            "expected steps ≥ 1, lr > 0 and weights ≥ 0"
         )
+    goals = models.logits(images).argmax(1) if label_weight else torch.zeros(len(images)).long()
     size, found = models.batch_size, []
-    chunks = list(zip(images.split(size), starts.split(size), strict=True))
+    chunks = list(zip(*(t.split(size) for t in (images, starts, goals)), strict=True))
     with tqdm(
         total=steps * len(chunks), desc="inverting", disable=not progress, leave=False
     ) as bar:
-        for x, z in chunks:
+        for x, z, y in chunks:
             x, z = x.to(models.device), z.to(models.device).clone().requires_grad_()
             center, adam = models.center.to(z), torch.optim.Adam([z], lr)
-            for _ in range(steps):
-                error = (models.decode_batch(z).float() - x).square().sum()
+            for i in range(steps):
+                adam.param_groups[0]["lr"] = lr * (1 - i / steps) if decay else lr
+                with _lower_precision(models.device, precision):
+                    drawn = models.decode_batch(z)
+                    logits = models.label_batch(drawn) if label_weight else None
+                error = (drawn.float() - x).square().sum()
                 if not error.requires_grad:
                     raise LSDError("the generator gives no gradients: give an encoder or latents")
                 loss = error + weight * (z - center).square().sum()
+                if logits is not None:
+                    own = F.cross_entropy(logits.float(), y.to(models.device), reduction="sum")
+                    loss = loss + label_weight * own
                 (z.grad,) = torch.autograd.grad(loss, z)
                 adam.step()
                 bar.update()
             found.append(z.detach().cpu())
     return torch.cat(found)
+
+
+def _without_encoder(models):
+    "How to invert from random latents: with a classifier, a nat is worth a 40th of the pixels."
+    if models.classifier is None:
+        return {}
+    pixels = math.prod(models.image_shape)
+    return dict(steps=200, lr=0.1, weight=0.1, label_weight=pixels / 40, decay=True)
 
 # %% ../nbs/08_decomposition.ipynb #4d3fcbac
 def report_of(
@@ -664,14 +693,16 @@ class LatentSpectralDecomposition:
     def invert(
         self,
         images: Any,  # (N, …)
-        starts: int = 64,  # random latents to choose a start from, without an encoder
+        starts: int = 1000,  # random latents to choose a start from, without an encoder
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
-        **options: Any,  # `steps`, `lr` and `weight`, see `invert_images`
+        **options: Any,  # `steps`, `lr`, `weight`, …, see `invert_images`
     ) -> Tensor:  # latents (N, M), on the CPU
         "Latents whose images are closest to the given ones; refines an encoder's codes."
         x = self.models.check_images(_gathered(images), unclipped).float()
         if self.encoder is None:
-            begin = best_starts(self.models, x, starts, self.seed)
+            options = _without_encoder(self.models) | options
+            named = 2.5 * options.get("label_weight", 0.0)
+            begin = best_starts(self.models, x, starts, self.seed, named)
         else:
             begin = self.encode(x, unclipped=unclipped)
         return invert_images(self.models, x, begin, progress=self.progress, **options)

@@ -94,7 +94,9 @@ def basis_to_json(
     basis: Any,  # a fitted `LatentBasis`
     # an object with "method", "latent_dim" M, "labels" (K names or null), "sets" (K integers, 0
     # without a label), "vectors" and "analysis" (K lists of M numbers), "center" (M numbers),
-    # "signed" (whether the label is read from the largest c rather than the largest |c|)
+    # "reading" ("signed" or "absolute": the largest c or |c| is the label's; "nearest": the
+    # largest score) and "readers" (null, or the scores' "vectors" (L indices of the vectors they
+    # stand for), "rows" (L lists of M numbers) and "offsets" (L numbers))
 ) -> str:
     "A basis as JSON, for programs that have no Python."
     analysis, vectors, center = _affine(basis)
@@ -104,7 +106,8 @@ def basis_to_json(
     table = {
         "method": basis.method,
         "latent_dim": vectors.shape[1],
-        "signed": getattr(basis, "reading", "absolute") == "signed",
+        "reading": getattr(basis, "reading", "absolute"),
+        "readers": _readers(basis),
         "labels": named + blank,
         "sets": [max(int(s), 0) for s in sets] + [0 for _ in blank],
         "center": _short(center),
@@ -112,6 +115,18 @@ def basis_to_json(
         "analysis": [_short(row) for row in analysis],
     }
     return json.dumps(table, separators=(",", ":"))
+
+
+def _readers(basis):
+    "What scores the labels, where that is not the amplitudes themselves."
+    if getattr(basis, "reading", "absolute") != "nearest":
+        return None
+    rows = (basis._rows / basis.n_features_in_).float()
+    return {
+        "vectors": basis._read.tolist(),
+        "rows": [_short(row) for row in rows],
+        "offsets": _short(basis._offsets),
+    }
 
 
 def _short(row):

@@ -200,15 +200,21 @@ def test_the_package_imports_without_them():
     )
 
 
-@pytest.mark.parametrize("published", [False, True])
-def test_json_reads_what_the_basis_reads(published):
+@pytest.mark.parametrize("reading", ["nearest", "signed", "absolute"])
+def test_json_reads_what_the_basis_reads(reading):
     y = torch.arange(600) % 3
     noise = torch.randn(600, 5, generator=torch.Generator().manual_seed(0))
     z = noise + 3 * torch.eye(5)[y] + 2  # off the origin: a centre is needed
-    basis = LatentBasis.as_published(n_sets=1) if published else LatentBasis()
+    published = reading == "absolute"
+    basis = LatentBasis.as_published(n_sets=1) if published else LatentBasis(reading=reading)
     table = json.loads(basis_to_json(basis.fit(z, y)))
     c = (z - torch.tensor(table["center"])) @ torch.tensor(table["analysis"]).T
     assert torch.allclose(c, basis.transform(z), atol=1e-4)
-    size = c if table["signed"] else c.abs()
-    named = [table["labels"][k] for k in size.argmax(1).tolist()]
-    assert named == basis.predict(z).tolist() and table["signed"] is not published
+    assert table["reading"] == reading and (table["readers"] is None) is (reading != "nearest")
+    score, stand_for = c.abs() if published else c, list(range(len(c[0])))
+    if reading == "nearest":
+        rows, offsets = (torch.tensor(table["readers"][k]) for k in ("rows", "offsets"))
+        score = (z - torch.tensor(table["center"])) @ rows.T + offsets
+        stand_for = table["readers"]["vectors"]
+    named = [table["labels"][stand_for[k]] for k in score.argmax(1).tolist()]
+    assert named == basis.predict(z).tolist()
