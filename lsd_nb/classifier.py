@@ -84,6 +84,7 @@ class ClassifierConfig(Config):
         "paper": dict(betas=(0.5, 0.99), lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "reference": dict(lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "small": {},
+        "convincing": {},
         "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
     }
     ranges = {"classes": (2, None), "widths": (1, None), "noise": (0, None), "betas": (0, 0.999999)}

@@ -69,7 +69,7 @@ def _kind(step):
 
 # %% ../nbs/99_cli.ipynb #033a9b14
 _CHOICES = {
-    "preset": ("paper", "reference", "small", "penalised", "reading", "tiny"),
+    "preset": ("paper", "reference", "small", "convincing", "tiny"),
     "step": ("all", *_KINDS),
     "kind": ("swap", "paper", "plane"),
     "method": ("recommended", "gram_schmidt", "modified_gram_schmidt", "qr", "lowdin"),

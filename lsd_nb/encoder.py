@@ -180,7 +180,8 @@ class EncoderConfig(Config):
             spread_weight=0.05,
             overlap_weight=150.0,
         ),
-        "reading": dict(
+        "convincing": dict(
+            gan=GANConfig.preset("convincing"),
             width=32,
             heads="linear",
             epochs=16,

@@ -212,7 +212,7 @@ class GANConfig(Config):
             optimistic=True,
         ),
         "small": {},
-        "penalised": dict(
+        "convincing": dict(
             betas=(0.5, 0.99),
             dropout=0.0,
             discriminator_stages=3,

@@ -968,7 +968,8 @@ class MeansConfig(Config):
 
     step = "means"
     presets: ClassVar = {
-        name: dict(encoder=EncoderConfig.preset(name)) for name in ("paper", "reference", "small")
+        name: dict(encoder=EncoderConfig.preset(name))
+        for name in ("paper", "reference", "small", "convincing")
     } | {"tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2)}
     version: ClassVar[int] = 2  # of the algorithm: it is part of the key
     ranges: ClassVar = {"per_set": (1, None), "n_sets": (1, None), "parts": (0, None)}
