@@ -397,7 +397,29 @@ def best_starts(
         far = far - label_weight * nats.to(far)
     return z[far.argmin(1)]
 
+# %% ../nbs/08_decomposition.ipynb #08a1b2c4
+def _without_encoder(models, x, starts, seed, options):
+    "Random latents to start from, and how to go on: a nat is worth a 40th of the pixels."
+    if models.classifier is not None:
+        nat = math.prod(models.image_shape) / 40
+        options = dict(steps=200, lr=0.1, weight=0.1, label_weight=nat, decay=True) | options
+    named = 2.5 * options.get("label_weight", 0.0)
+    return best_starts(models, x, starts, seed, named), options
 
+
+def _distance(models, z, x, y, weight, label_weight):
+    "What inversion minimises, for latents with gradients, images, and labels as the classifier's."
+    drawn = models.decode_batch(z)
+    error = (drawn.float() - x).square().sum()
+    if not error.requires_grad:
+        raise LSDError("the generator gives no gradients: give an encoder or latents")
+    loss = error + weight * (z - models.center.to(z)).square().sum()
+    if not label_weight:
+        return loss
+    logits = models.label_batch(drawn).float()
+    return loss + label_weight * F.cross_entropy(logits, y, reduction="sum")
+
+# %% ../nbs/08_decomposition.ipynb #08a1b2c3
 def invert_images(
     models: LatentModel,  # to decode, with gradients
     images: Tensor,  # (N, …)
@@ -412,45 +434,29 @@ def invert_images(
     progress: bool = False,  # show a bar
 ) -> Tensor:  # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones, and have their label."
-    if steps < 1 or not 0 < lr < math.inf or not 0 <= weight + label_weight < math.inf:
+    sound = all(0 <= v < math.inf for v in (lr, weight, label_weight))
+    if steps < 1 or lr == 0 or not sound:
         raise LSDError(
             f"steps is {steps}, lr {lr}, weight {weight}, label_weight {label_weight}: "
             "expected steps ≥ 1, lr > 0 and weights ≥ 0"
         )
     goals = models.logits(images).argmax(1) if label_weight else torch.zeros(len(images)).long()
-    size, found = models.batch_size, []
-    chunks = list(zip(*(t.split(size) for t in (images, starts, goals)), strict=True))
-    with tqdm(
-        total=steps * len(chunks), desc="inverting", disable=not progress, leave=False
-    ) as bar:
-        for x, z, y in chunks:
-            x, z = x.to(models.device), z.to(models.device).clone().requires_grad_()
-            center, adam = models.center.to(z), torch.optim.Adam([z], lr)
+    chunks = zip(*(t.split(models.batch_size) for t in (images, starts, goals)), strict=True)
+    found, total = [], steps * -(-len(images) // models.batch_size)
+    with tqdm(total=total, desc="inverting", disable=not progress, leave=False) as bar:
+        for part in chunks:
+            x, z, y = (t.to(models.device) for t in part)
+            z = z.clone().requires_grad_()
+            adam = torch.optim.Adam([z], lr)
             for i in range(steps):
                 adam.param_groups[0]["lr"] = lr * (1 - i / steps) if decay else lr
                 with _lower_precision(models.device, precision):
-                    drawn = models.decode_batch(z)
-                    logits = models.label_batch(drawn) if label_weight else None
-                error = (drawn.float() - x).square().sum()
-                if not error.requires_grad:
-                    raise LSDError("the generator gives no gradients: give an encoder or latents")
-                loss = error + weight * (z - center).square().sum()
-                if logits is not None:
-                    own = F.cross_entropy(logits.float(), y.to(models.device), reduction="sum")
-                    loss = loss + label_weight * own
+                    loss = _distance(models, z, x, y, weight, label_weight)
                 (z.grad,) = torch.autograd.grad(loss, z)
                 adam.step()
                 bar.update()
             found.append(z.detach().cpu())
     return torch.cat(found)
-
-
-def _without_encoder(models):
-    "How to invert from random latents: with a classifier, a nat is worth a 40th of the pixels."
-    if models.classifier is None:
-        return {}
-    pixels = math.prod(models.image_shape)
-    return dict(steps=200, lr=0.1, weight=0.1, label_weight=pixels / 40, decay=True)
 
 # %% ../nbs/08_decomposition.ipynb #4d3fcbac
 def report_of(
@@ -700,9 +706,7 @@ class LatentSpectralDecomposition:
         "Latents whose images are closest to the given ones; refines an encoder's codes."
         x = self.models.check_images(_gathered(images), unclipped).float()
         if self.encoder is None:
-            options = _without_encoder(self.models) | options
-            named = 2.5 * options.get("label_weight", 0.0)
-            begin = best_starts(self.models, x, starts, self.seed, named)
+            begin, options = _without_encoder(self.models, x, starts, self.seed, options)
         else:
             begin = self.encode(x, unclipped=unclipped)
         return invert_images(self.models, x, begin, progress=self.progress, **options)

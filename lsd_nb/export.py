@@ -71,7 +71,7 @@ def network_to_onnx(
         )
     return content, worst
 
-# %% ../nbs/16_export.ipynb #df58d142
+# %% ../nbs/16_export.ipynb #16a1b2c4
 def _affine(basis):
     "Analysis (K, M), vectors (K, M) and center (M,) of a basis, read off what it does."
     m = torch.as_tensor(basis.vectors_).shape[1]
@@ -90,6 +90,23 @@ def _affine(basis):
     return analysis, vectors, center
 
 
+def _readers(basis):
+    "What scores the labels, where that is not the amplitudes themselves."
+    if getattr(basis, "reading", "absolute") != "nearest":
+        return None
+    rows = (basis._rows / basis.n_features_in_).float()
+    return {
+        "vectors": basis._read.tolist(),
+        "rows": [_short(row) for row in rows],
+        "offsets": _short(basis._offsets),
+    }
+
+
+def _short(row):
+    "Numbers with seven digits, which is what single precision has."
+    return [float(f"{v:.7g}") for v in row.tolist()]
+
+# %% ../nbs/16_export.ipynb #df58d142
 def basis_to_json(
     basis: Any,  # a fitted `LatentBasis`
     # an object with "method", "latent_dim" M, "labels" (K names or null), "sets" (K integers, 0
@@ -115,23 +132,6 @@ def basis_to_json(
         "analysis": [_short(row) for row in analysis],
     }
     return json.dumps(table, separators=(",", ":"))
-
-
-def _readers(basis):
-    "What scores the labels, where that is not the amplitudes themselves."
-    if getattr(basis, "reading", "absolute") != "nearest":
-        return None
-    rows = (basis._rows / basis.n_features_in_).float()
-    return {
-        "vectors": basis._read.tolist(),
-        "rows": [_short(row) for row in rows],
-        "offsets": _short(basis._offsets),
-    }
-
-
-def _short(row):
-    "Numbers with seven digits, which is what single precision has."
-    return [float(f"{v:.7g}") for v in row.tolist()]
 
 # %% ../nbs/16_export.ipynb #ed8b7803
 def export_onnx(
