@@ -454,3 +454,8 @@ class AttributeBasis(BaseEstimator):
         }
         given = torch.empty(0) if meta.get("torch") else np.empty(0)
         return cls(**meta["params"])._store(t, labels, [e["rank"] for e in entries], given)
+
+# %% ../nbs/08a_attributes.ipynb #5e1f0a8a
+from .core import one_line_errors
+
+one_line_errors(__name__)

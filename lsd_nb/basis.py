@@ -1299,7 +1299,9 @@ def _words(
     bad = ~_independent(means)
     if bad.any():
         lines.append(f"Dependent means: {_names(bad, basis.labels_, basis.sets_)}.")
-    lines.append(f"Condition number of the means: {basis.condition_:.1e}.")
+    lost = np.log10(basis.condition_)
+    digits = f": of 16 digits of the vectors about {lost:.0f} are lost" if lost > 6 else ""
+    lines.append(f"Condition number of the means: {basis.condition_:.1e}{digits}.")
     return "\n".join(lines)
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #e934c928
@@ -1513,7 +1515,10 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         "Read a basis; `LSDError` when the file is missing, damaged or something else."
         tensors, meta = load_tensors(path)
         _check_file(path, tensors, meta, cls._get_param_names())
-        return _loaded(cls(**meta["params"]), tensors, meta)
+        try:
+            return _loaded(cls(**meta["params"]), tensors, meta)
+        except LSDError as e:
+            raise LSDError(f"{path} holds no sound LatentBasis: {e}; make it anew") from e
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #9c93f643
 from .core import one_line_errors

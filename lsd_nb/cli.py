@@ -641,7 +641,7 @@ def means(
     _need(_configs(dataset, preset), dataset, preset)
     how = {"per_set": config.per_set, "n_sets": config.n_sets}
     if out is None and shard is None:
-        found = labelled_means(config, device)
+        found = labelled_means(config, device, every=every)
         return {**how, "draws": found.draws}, f"{found.draws:,} latents were labelled; in the cache"
     files = collect_means(config, shard=shard, every=every, device=device)
     report = {**how, "parts": len(files), "shard": shard or "1/1"}

@@ -69,20 +69,22 @@ def _shown(value):
 
 def _explained(f, args, kwargs, error):
     "Which argument was wrong, or what all of them were; None when the call itself does not fit."
-    signature = inspect.signature(f)
+    signature, called = inspect.signature(f), f.__qualname__.split("<locals>.")[-1]
+    called = called.removesuffix(".__init__")
     try:
         given = signature.bind(*args, **kwargs).arguments
     except TypeError:
-        return f"{f.__name__}: {error}"
+        return f"{called}: {error}"
+    given = {k: v for k, v in given.items() if k not in ("self", "cls")}
     for name, value in given.items():
         p = signature.parameters[name]
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or _fits(value, p.annotation):
             continue
         kind = getattr(p.annotation, "__name__", p.annotation)
-        return f"{f.__name__}: {name} is {_shown(value)}, expected {kind}: see help({f.__name__})"
+        return f"{called}: {name} is {_shown(value)}, expected {kind}: see help({called})"
     listed = ", ".join(f"{k} {_shown(v)}" for k, v in list(given.items())[:6])
     text = " ".join(str(error).split())[:120]
-    return f"{f.__name__} can't use {listed} ({text}): see help({f.__name__})"
+    return f"{called} can't use {listed} ({text}): see help({called})"
 
 # %% ../nbs/92_core.ipynb #6ed46412
 def _is_ours(error):
@@ -92,31 +94,62 @@ def _is_ours(error):
     return last.startswith(tuple(map(str, places)))
 
 
-def one_line_errors(
-    module: str,  # name of a module, `__name__` in its last line; nothing is done in a notebook
-) -> None:
-    "Let the public functions of a module answer wrong arguments with an `LSDError`."
-    there = sys.modules[module]
-    for name in getattr(there, "__all__", []):
-        f = getattr(there, name)
-        if inspect.isfunction(f) and not inspect.isgeneratorfunction(f) and f.__module__ == module:
-            setattr(there, name, _answering(f))
-
-
-def _answering(f: Callable) -> Callable:
+def _answering(f: Callable, left: tuple = ()) -> Callable:
     "The same function; what fails inside is an `LSDError` that says what it was given."
+
+    def translated(error, args, kwargs):
+        known = type(error) in _BUILTIN or type(error).__name__ in ("LinAlgError", "_LinAlgError")
+        ours = known and type(error) not in left and _is_ours(error)
+        return LSDError(_explained(f, args, kwargs, error)) if ours else None
 
     @functools.wraps(f)
     def answering(*args, **kwargs):
         try:
             return f(*args, **kwargs)
         except Exception as e:
-            known = type(e) in _BUILTIN or type(e).__name__ in ("LinAlgError", "_LinAlgError")
-            if not known or not _is_ours(e):
+            if (better := translated(e, args, kwargs)) is None:
                 raise
-            raise LSDError(_explained(f, args, kwargs, e)) from e
+            raise better from e
 
-    return answering
+    @functools.wraps(f)
+    def answering_in_turn(*args, **kwargs):
+        try:
+            return (yield from f(*args, **kwargs))
+        except Exception as e:
+            if (better := translated(e, args, kwargs)) is None:
+                raise
+            raise better from e
+
+    return answering_in_turn if inspect.isgeneratorfunction(f) else answering
+
+# %% ../nbs/92_core.ipynb #a3c0de92
+def one_line_errors(
+    module: str,  # name of a module, `__name__` in its last line; nothing is done in a notebook
+) -> None:
+    "Let the public functions and classes of a module answer wrong arguments with an `LSDError`."
+    there = sys.modules[module]
+    for name in getattr(there, "__all__", []):
+        f = getattr(there, name)
+        if getattr(f, "__module__", None) != module:
+            continue
+        if inspect.isfunction(f):
+            setattr(there, name, _answering(f))
+        elif inspect.isclass(f) and not issubclass(f, BaseException):
+            for method, g in _methods(f):
+                setattr(f, method, g)
+
+
+def _methods(cls):
+    "The constructor and the public methods of a class, answering; of a network its constructor."
+    left = (TypeError,) if hasattr(cls, "get_params") else ()  # scikit-learn's tests expect it
+    for name, f in list(vars(cls).items()):
+        public = not name.startswith("_") and not hasattr(cls, "forward")
+        if name != "__init__" and not public:
+            continue
+        if inspect.isfunction(f):
+            yield name, _answering(f, left)
+        elif isinstance(f, classmethod):
+            yield name, classmethod(_answering(f.__func__, left))
 
 # %% ../nbs/92_core.ipynb #28f9f42c
 def pick_device(

@@ -424,7 +424,7 @@ def invert_images(
     models: LatentModel,  # to decode, with gradients
     images: Tensor,  # (N, …)
     starts: Tensor,  # latents to start from (N, M)
-    steps: int = 200,  # iterations of Adam, ≥ 1
+    steps: int = 200,  # iterations of Adam, 1 to 1,000,000
     lr: float = 0.05,  # its learning rate, > 0
     weight: float = 0.01,  # w, weight of the pull towards the prior's centre, ≥ 0
     # weight of the cross-entropy of the image's label, as the classifier sees it, ≥ 0
@@ -435,10 +435,10 @@ def invert_images(
 ) -> Tensor:  # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones, and have their label."
     sound = all(0 <= v < math.inf for v in (lr, weight, label_weight))
-    if steps < 1 or lr == 0 or not sound:
+    if not 1 <= steps <= 10**6 or lr == 0 or not sound:
         raise LSDError(
             f"steps is {steps}, lr {lr}, weight {weight}, label_weight {label_weight}: "
-            "expected steps ≥ 1, lr > 0 and weights ≥ 0"
+            "expected 1 to 1,000,000 steps, lr > 0 and weights ≥ 0"
         )
     goals = models.logits(images).argmax(1) if label_weight else torch.zeros(len(images)).long()
     chunks = zip(*(t.split(models.batch_size) for t in (images, starts, goals)), strict=True)

@@ -282,3 +282,8 @@ def write_images(
         Image.fromarray(pixels[..., 0] if grey else pixels).save(buffer, format="PNG")
         atomic_write(path, buffer.getvalue())
     return files
+
+# %% ../nbs/96_image_files.ipynb #5e1f0a96
+from .core import one_line_errors
+
+one_line_errors(__name__)

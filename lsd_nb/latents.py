@@ -1124,12 +1124,22 @@ def _store_means(config, paths, device, started):
     return means
 
 
-def _clear(folder, patience=10.0):
-    "Remove a folder of parts once no other process of this run looks for them."
-    others, waited = int(os.environ.get("WORLD_SIZE", 1)) - 1, time.monotonic()
-    while len(list(folder.glob("rank*.ready"))) < others and time.monotonic() < waited + patience:
-        time.sleep(0.05)
-    shutil.rmtree(folder, ignore_errors=True)
+def _store_once(config, folder, paths, device, started, fresh):
+    "Store what the parts are together, unless another process has; the last one clears the folder."
+    with FileLock(folder / "store.lock"):
+        found = None if fresh else find_artifact(config)
+        means = _from_artifact(config, found) if found else None
+        means = means or _store_means(config, paths, device, started)
+        with contextlib.suppress(FileNotFoundError):  # the cache may have been deleted meanwhile
+            _of_this_process(folder).touch()
+            if len(list(folder.glob("*.ready"))) >= int(os.environ.get("WORLD_SIZE", 1)):
+                shutil.rmtree(folder, ignore_errors=True)
+    return means
+
+
+def _of_this_process(folder):
+    "The file that says that this process needs the parts no more."
+    return folder / f"rank{os.environ.get('RANK', 0)}.ready"
 
 # %% ../nbs/05_labelled_latents.ipynb #1b72ceaf
 def labelled_means(
@@ -1137,6 +1147,7 @@ def labelled_means(
     device: str = "auto",  # see `pick_device`
     progress: bool = True,  # show bars
     fresh: bool = False,  # build even if the cache has it; with one process only
+    every: float = 60.0,  # seconds between two writes of an unfinished part, ≥ 0
 ) -> LabelledMeans:  # n sets
     "Steps 4 and 5: set 1 from the training images, sets 2 … n from noise; kept in the cache."
     config, started = config.settled(device), time.monotonic()
@@ -1152,15 +1163,9 @@ def labelled_means(
             folder = Path(stack.enter_context(temporary))
         else:
             folder = cache_dir("runs", config.filename)
-        paths = collect_means(config, folder, device=device, progress=progress)
-        if int(os.environ.get("RANK", 0)) == 0:
-            means = _store_means(config, paths, device, started)
-            _clear(folder)
-            return means
-    (folder / f"rank{os.environ['RANK']}.ready").touch()
-    while not (found := find_artifact(config)):  # the first process stores it
-        time.sleep(0.1)
-    return _from_artifact(config, found)
+        _of_this_process(folder).unlink(missing_ok=True)  # of a run that was killed
+        paths = collect_means(config, folder, None, every, device, progress)
+        return _store_once(config, folder, paths, device, started, fresh)
 
 # %% ../nbs/05_labelled_latents.ipynb #6c10dfd6
 from .core import one_line_errors

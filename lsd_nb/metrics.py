@@ -198,13 +198,15 @@ def generator_quality(
 def mmd_test(
     a: Tensor | np.ndarray,  # samples (N, …), N ≥ 10
     b: Tensor | np.ndarray,  # samples (n, …) of the same shape, n ≥ 10
-    permutations: int = 500,  # shuffles, ≥ 1
+    permutations: int = 500,  # shuffles, 1 to 1,000,000
     seed: int = 0,  # of the shuffles
     # mmd2, the unbiased squared discrepancy, near 0 if both are alike; p, in (0, 1]
 ) -> dict[str, float]:
     "Kernel two-sample test: do two samples come from one distribution?"
     from sklearn.metrics.pairwise import euclidean_distances
 
+    if not 1 <= permutations <= 10**6:
+        raise LSDError(f"permutations is {permutations}: expected 1 to 1,000,000")
     a, b = _rows_of(a, b)
     both, n, m = np.r_[a, b], len(a), len(b)
     d2 = euclidean_distances(both, squared=True)

@@ -302,3 +302,8 @@ def load_decomposition(
     except (TypeError, ValueError) as e:
         raise LSDError(f"{folder}: its options don't fit ({str(e)[:120]}): {_REMEDY}") from e
     return _fill(lsd, folder, about)
+
+# %% ../nbs/08b_saving.ipynb #5e1f0a8b
+from .core import one_line_errors
+
+one_line_errors(__name__)

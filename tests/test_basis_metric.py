@@ -232,11 +232,34 @@ def test_sizes_and_conditions():
     means = torch.randn(6, 9, generator=torch.Generator().manual_seed(0)).double()
     for scale in (1e-154, 1e154, 1e300):
         torch.testing.assert_close(orthogonalise(scale * means), orthogonalise(means))
-    hard = torch.as_tensor(bent(0, 9, 1e12)[:6])
-    for method in ("lowdin", "gram_schmidt", "qr"):
+    hard = torch.as_tensor(bent(0, 9, 1e12))
+    condition = float(torch.linalg.cond(hard))
+    assert 1e11 < condition < 1e13
+    for method in ("lowdin", "gram_schmidt", "modified_gram_schmidt", "qr"):
         xi = orthogonalise(hard, method)
-        assert (xi @ xi.T / 9 - torch.eye(6)).abs().max() < 1e-10
-    assert LatentBasis.from_means(hard, range(6)).condition_ > 1
+        assert (xi @ xi.T / 9 - torch.eye(9)).abs().max() < 1e-10
+    basis = LatentBasis.from_means(hard, range(9), center=False)
+    assert f"about {np.log10(basis.condition_):.0f} are lost" in basis.report()
+    assert 1e8 < basis.condition_ <= 10 * condition  # of the means at one length
+    assert "lost" not in LatentBasis.from_means(means, range(6)).report()
+
+
+@pytest.mark.parametrize(
+    "names,says",
+    [
+        ({}, "vector 2 "),
+        ({"labels": list("abcd")}, "label c "),
+        ({"sets": [1, 1, 2, 2]}, "set 2 "),
+        ({"labels": list("abab"), "sets": [1, 1, 2, 2]}, "label a, set 2 "),
+    ],
+)
+@pytest.mark.parametrize("method", ["lowdin", "gram_schmidt", "modified_gram_schmidt", "qr"])
+def test_dependent_means_are_named(method, names, says):
+    means = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).double()
+    means[2] = means[0] + means[1]
+    with pytest.raises(LSDError) as e:
+        orthogonalise(means, method, **names)
+    assert f"rank-deficient: {says}" in str(e.value)
 
 
 def damaged(path, change):
@@ -262,6 +285,7 @@ def damaged(path, change):
         lambda t, m: m.update(params={"method": "lowdin"}),
         lambda t, m: m["params"].update(method="hope"),
         lambda t, m: m["params"].update(shrinkage=[]),
+        lambda t, m: m["params"].update(complete={}),
         lambda t, m: m.update(classes=None),
         lambda t, m: m.update(classes=[1, 1, 2]),
         lambda t, m: m.pop("torch"),
@@ -272,7 +296,7 @@ def test_broken_files_are_refused_in_one_line(tmp_path, change):
     path = LatentBasis().fit(*latents(8, l=3)).save(tmp_path / "b.safetensors")
     with pytest.raises(LSDError) as e:
         LatentBasis.load(damaged(path, change))
-    assert "\n" not in str(e.value)
+    assert "\n" not in str(e.value) and "damaged.safetensors" in str(e.value)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 from lsd_nb.core import LSDError, load_tensors
@@ -14,6 +15,16 @@ from lsd_nb.training import Config, train
 
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["trainer_all"])
+
+
+def serve() -> None:
+    "Start the fork server, where it finds `trainer_all`: it knows no path but PYTHONPATH."
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, [Path(__file__).parent, *sys.path]))
+    forkserver.ensure_running()
+    os.environ.pop("PYTHONPATH")
+    if before is not None:
+        os.environ["PYTHONPATH"] = before
 
 
 def every_kind() -> dict[str, type[Config]]:
@@ -69,6 +80,7 @@ class Job:
                 shutil.copy(f, self.cache / "artifacts")
         cache = dict(LSD_NB_DATA=os.environ["LSD_NB_DATA"], LSD_NB_CACHE=str(self.cache))
         self.processes = []
+        serve()
         for rank in range(world):
             several = dict(
                 RANK=str(rank),

@@ -549,3 +549,9 @@ def known() -> set[str]:
 
 CALLS = sorted(n for n in [*public(), *METHODS] if n in known())
 WITHOUT_EXAMPLE = sorted(set(public()) - known())
+NAMES = CALLS
+
+
+def more() -> dict:
+    "What a reader of the results should know beside the counts."
+    return {"without_an_example": WITHOUT_EXAMPLE}

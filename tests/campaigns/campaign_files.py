@@ -383,6 +383,9 @@ def _all_pictures(folder: Path):
 # ---- the campaign
 
 
+NAMES = list(LOADERS)
+
+
 def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     "Write, spoil and read one file: what came of it, and the details."
     loader = LOADERS[name]

@@ -73,6 +73,9 @@ def from_means(rng: random.Random) -> tuple[str, float]:
 CHECKS = {f.__name__: f for f in (weights, setwise, norms, condition, from_means)}
 
 
+NAMES = list(CHECKS)
+
+
 def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     "One drawn problem: right if it is orthogonal to 1e-10."
     try:

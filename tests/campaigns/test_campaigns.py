@@ -7,10 +7,17 @@ import pytest
 DRAWS = {"files": 20, "arguments": 3, "numerics": 60}  # per loader, callable and check
 
 
-@pytest.mark.parametrize("name", list(campaign.CAMPAIGNS))
+@pytest.mark.parametrize("name", DRAWS)
 def test_no_promise_is_broken(name):
     found = campaign.run(name, DRAWS[name], seed=1)
     assert found["draws"] >= 240 and not found["broken"], found["broken"]
+
+
+@pytest.mark.parametrize("name", ["means, two processes", "classifier, two processes"])
+def test_disturbed_programs_come_to_the_same_end(name):
+    "What `test_training.py` does not do to them: one of two, full disks, deleted caches."
+    found = campaign.run("kills", 1, seed=1, names=(name,))
+    assert found["outcomes"] == {"right": 1}, found["broken"]
 
 
 def test_public_callables_take_part():
