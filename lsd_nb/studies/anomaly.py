@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['svdd_loss', 'DeepSVDD', 'anomaly_auc', 'code_spread', 'one_class_split', 'global_contrast', 'LeNet',
            'LeNetAutoencoder', 'detector_metrics', 'LeNetAEConfig', 'DeepSVDDConfig', 'outlier_models',
-           'amplitude_scores', 'NormalBox']
+           'component_errors', 'amplitude_scores', 'NormalBox']
 
 # %% ../../nbs/23_anomaly.ipynb #5b91eddd
 from collections.abc import Callable, Hashable, Sequence
@@ -490,6 +490,28 @@ _OUTLIER = {
     "isolation forest": _forest,
     "Gaussian": _gaussian,
 }
+
+# %% ../../nbs/23_anomaly.ipynb #256a76f0
+def component_errors(
+    x: Tensor | np.ndarray,  # rows of normal examples (N, F), any finite values
+    t: Tensor | np.ndarray,  # other rows (n, F)
+    counts: Sequence[int] = (16, 32, 64),  # numbers of components, 1 … min(N, F)
+    seed: int = 0,  # of the decomposition, ≥ 0
+) -> dict[int, np.ndarray]:  # by number of components: squared distances (n,), ≥ 0
+    "How far rows are from the space of the first principal components of others."
+    x, t = (np.asarray(v, dtype=np.float32) for v in (x, t))
+    if (
+        x.ndim != 2
+        or t.shape[1:] != x.shape[1:]
+        or not 1 <= min(counts) <= max(counts) <= min(x.shape)
+    ):
+        raise LSDError(
+            f"rows {x.shape} and {t.shape} for {tuple(counts)} components: "
+            "expected (N, F) and (n, F), and 1 to min(N, F) components"
+        )
+    model = PCA(max(counts), random_state=seed).fit(x)
+    inside, whole = model.transform(t) ** 2, ((t - model.mean_) ** 2).sum(1)
+    return {k: np.maximum(whole - inside[:, :k].sum(1), 0) for k in counts}
 
 # %% ../../nbs/23_anomaly.ipynb #1d616b2e
 def amplitude_scores(
