@@ -858,7 +858,9 @@ def _labelled(
     if y is None:
         raise LSDError("requires y to be passed, but the target y is None: give labels (N,)")
     Z, y = (v.detach().cpu().numpy() if isinstance(v, Tensor) else v for v in (Z, y))
-    y = np.asarray(y)
+    if isinstance(y, dict):
+        raise LSDError("labels are a dictionary: for several attributes use `AttributeBasis`")
+    y = np.atleast_1d(np.asarray(y))
     y = _as_error(column_or_1d, y, warn=True) if y.ndim == 2 else y
     X, _ = _validated(basis, Z, np.zeros(len(y)), reset=old is None)
     classes, codes = _codes_of(y, None if known is None else np.asarray(known))

@@ -285,3 +285,11 @@ def test_a_file_of_another_kind(tmp_path):
         LatentBasis.load(path)
     with pytest.raises(LSDError):
         LatentBasis.load(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("y", "text"), [({"digit": [0, 1]}, "AttributeBasis"), (3, "inconsistent|labels|samples")]
+)
+def test_labels_that_are_no_row_are_refused(y, text):
+    with pytest.raises(LSDError, match=text):
+        LatentBasis().fit(torch.randn(20, 5), y)
