@@ -21,10 +21,10 @@ WORKERS ?= 2
 # of the long campaigns
 MINUTES ?= 30
 
-.PHONY: help run test fuzz lint audit notebooks docs bench lab data web clean
+.PHONY: help run test fuzz lint audit notebooks docs bench bench-gpu lab data web clean
 
 help:            ## list these commands
-	@sed -nE 's/^([a-z]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+	@sed -nE 's/^([a-z-]+):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
 
 run: data        ## install, fetch MNIST, rebuild the basis and print the results beside the paper's
 	$(BIN)/lsd-nb reproduce
@@ -70,6 +70,9 @@ web: $(STAMP)-dev
 
 bench: $(STAMP)-dev data    ## time the package against plain loops and scikit-learn, print the table
 	$(BIN)/python docs/execute.py 91_benchmarks --slow --show --keep
+
+bench-gpu: $(STAMP)-run data    ## time everything on this machine's GPU, store it under its name; one line where there is none
+	$(BIN)/python -c 'from lsd_nb.studies.benchmarks import bench_accelerator; bench_accelerator()'
 
 lab: $(STAMP)-dev data    ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=nbs

@@ -171,7 +171,12 @@ def _independent(
 ) -> Tensor:  # (K,) boolean: True where a row is no combination of the True rows before it
     "Which means add a direction of their own."
     tol = 1e-13 if means.dtype == torch.float64 else 10 * torch.finfo(means.dtype).eps
-    rows, basis, kept = _unit(means), torch.zeros_like(_unit(means)), []
+    rows = _unit(means)
+    if len(rows) <= rows.shape[1]:  # what Householder's QR is sure of needs no loop
+        left = torch.linalg.qr(rows.T, mode="r").R.diagonal().abs()
+        if (left > 1e3 * tol).all():
+            return torch.ones(len(rows), dtype=torch.bool)
+    basis, kept = torch.zeros_like(rows), []
     for row in rows:
         v = row
         for _ in range(2):
@@ -398,11 +403,14 @@ def shrunk(
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #385b99a8
 def whitening(
-    metric: Tensor | None,  # (M, M) symmetric positive definite, its diagonal (M,), or None: I
+    # (M, M) symmetric positive definite, its diagonal (M,), None for I, or an object with `roots()`
+    metric: Any,
 ) -> tuple[Any, Any]:  # S with S Sᵀ = W⁻¹, and S⁻¹, of the same shape; None for I
     "A matrix that makes rows white, `z @ S`, and its inverse; units are taken out first."
     if metric is None:
         return None, None
+    if not isinstance(metric, Tensor):  # one that is never written out, see `lsd_nb.large`
+        return metric.roots()
     d = (metric if metric.ndim == 1 else metric.diagonal()).sqrt()
     sound = bool((d > 0).all()) and bool(torch.isfinite(d).all())
     if sound and metric.ndim == 1:
@@ -417,11 +425,13 @@ def whitening(
 
 def _times(
     rows: Tensor,  # (K, M)
-    matrix: Tensor | None,  # (M, M), a diagonal (M,), or None for the identity
+    matrix: Any,  # (M, M), a diagonal (M,), None for the identity, or an object with `apply`
 ) -> Tensor:  # (K, M)
     "Rows times a matrix that may be diagonal or the identity."
     if matrix is None:
         return rows
+    if not isinstance(matrix, Tensor):
+        return matrix.apply(rows)
     return rows * matrix if matrix.ndim == 1 else rows @ matrix
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #001df3e8
@@ -455,7 +465,7 @@ def labelled_vectors(
     method: str = "lowdin",  # see `orthogonalise`
     set_weight: float = float("inf"),  # see `orthogonalise`
     center: bool = True,  # take the means from the centre of set 1, not from the origin
-    metric: Tensor | None = None,  # (M, M) covariance within labels, its diagonal (M,), or None: I
+    metric: Any = None,  # (M, M) covariance in labels, its diagonal (M,), None: I; see `whitening`
     labels: Any = None,  # (K,) label of each mean, to name it in errors
     rank_deficient: str = "frame",  # see `orthogonalise`
 ) -> tuple[Tensor, Tensor, Tensor]:  # vectors (K, M), their duals (K, M), reference point (M,)
@@ -498,16 +508,21 @@ def complement_of(
 ) -> tuple[Tensor, Tensor]:  # further vectors and duals, (L, M) each, or (M - r, M), r the rank
     "Vectors of amplitude 0 on all others, orthogonal to each other, and their duals."
     m = vectors.shape[1]
+    if means is not None:  # no matrix of M × M: what is left of the means outside the others' span
+        _, s, vh = torch.linalg.svd(_unit(duals), full_matrices=False)
+        span = vh[s > s[0] * max(duals.shape) * torch.finfo(torch.float64).eps]
+        left = m - len(span)
+        if not left or (rank_deficient == "raise" and len(means) > left):
+            orthogonalise(means[:, :left], "lowdin")  # says how many are too many
+        rest = means - means @ span.T @ span
+        rest = rest - rest @ span.T @ span
+        more = orthogonalise(rest, "lowdin", rank_deficient=rank_deficient)
+        return more, more - more @ vectors.T @ duals / m
     rank = int(torch.linalg.matrix_rank(_unit(duals)))
     null = torch.linalg.svd(_unit(duals), full_matrices=True).Vh[rank:]
-    if means is None and not len(null):
+    if not len(null):
         return vectors[:0], duals[:0]
-    inside = torch.eye(len(null)).double() if means is None else means @ null.T
-    more = (
-        orthogonalise(inside, "lowdin", rank_deficient=rank_deficient)
-        @ null
-        * (m / max(len(null), 1)) ** 0.5
-    )
+    more = null * m**0.5
     return more, more - more @ vectors.T @ duals / m
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #d8f8a33b
@@ -569,7 +584,7 @@ def readers(
     duals: Tensor,  # (L, M) of the vectors that are read
     means: Tensor,  # (L, M) their label means
     point: Tensor,  # (M,) where amplitudes are taken from
-    metric: Tensor | None = None,  # (M, M), its diagonal (M,), or None for the identity
+    metric: Any = None,  # (M, M), its diagonal (M,), None for the identity; see `whitening`
 ) -> tuple[Tensor, Tensor]:  # rows (L, M) and offsets (L,): score k is ⟨row_k|z - point⟩/M + offset
     "What is multiplied with a latent to score its labels; for the nearest mean, with an offset."
     if reading != "nearest":

@@ -1,6 +1,8 @@
 """The benchmark's own correctness, at sizes that take no time; nothing depends on speed."""
 
+import json
 import math
+import os
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from lsd_nb.gan import GANConfig
 from lsd_nb.latents import MeansConfig, sample_labelled
 from lsd_nb.studies.benchmarks import (
     ByteImages,
+    bench_accelerator,
     benchmark_row,
     benchmark_table,
     changed_labels,
@@ -22,6 +25,7 @@ from lsd_nb.studies.benchmarks import (
     reference_sets,
     time_alternating,
     training_loops,
+    training_rate,
 )
 from lsd_nb.training import Config
 
@@ -196,3 +200,35 @@ def test_table():
     row = benchmark_row("thing", timing, "images", 1.3, flops=3.0, rate=24.0, precision="bf16")
     assert row["fraction"] == 0.5
     assert benchmark_table([row, row]).count("**2.00** (1.50–2.50, 5) | ≥ 1.3") == 2
+
+
+def test_untrained_parents_are_timed_and_forgotten(tmp_path, monkeypatch):
+    "An encoder of a preset that nobody has trained can be timed; no network of it stays."
+    monkeypatch.setenv("LSD_NB_CACHE", str(tmp_path))
+    found = training_rate(EncoderConfig.preset("tiny"), "cpu", iterations=2, repeats=2)
+    assert found["n"] == 2 and 0 < found["low"] <= found["rate"] <= found["high"]
+    assert (
+        found["schedule_hours"] > 0
+        and found["batch_size"] == EncoderConfig.preset("tiny").batch_size
+    )
+    assert os.environ["LSD_NB_CACHE"] == str(tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_no_accelerator_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lsd_nb.studies.benchmarks.pick_device", lambda name: torch.device("cpu"))
+    assert bench_accelerator(tmp_path) is None and not list(tmp_path.iterdir())
+    said = capsys.readouterr().out.strip()
+    assert said.startswith("no accelerator here") and "\n" not in said
+
+
+def test_what_an_accelerator_does_is_stored_under_its_name(tmp_path, monkeypatch):
+    "With a stand-in for the accelerator: a device whose type is not that of a processor."
+    rows = [{"name": "step 4b", "unit": "latents", "rate": 2.0, "low": 1.0, "high": 3.0, "n": 3}]
+    where = "lsd_nb.studies.benchmarks."
+    monkeypatch.setattr(where + "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(where + "accelerator_rows", lambda device, **options: iter(rows))
+    monkeypatch.setattr(where + "run_record", lambda *_: {"hardware": "Toy H1 (80 GB)"})
+    path = bench_accelerator(tmp_path)
+    assert path.name == "benchmarks_toy-h1-80-gb.json"
+    assert json.loads(path.read_text())["rows"] == rows

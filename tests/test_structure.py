@@ -61,6 +61,7 @@ LIBRARY = [
     "encoder",
     "latents",
     "basis",
+    "large",
     "operators",
     "attributes",
     "decomposition",
@@ -86,7 +87,7 @@ STUDIES = [
     "benchmarks",
 ]
 ORDER = [*LIBRARY, *(f"studies.{name}" for name in STUDIES), "commands", "cli"]
-TENSORS_ONLY = ("basis", "operators", "attributes")
+TENSORS_ONLY = ("basis", "large", "operators", "attributes")
 # what a command, or a method that opens another room, imports only when it is called
 WHEN_CALLED = {
     ("cli", "studies"),

@@ -4,9 +4,13 @@
 
 # %% auto #0
 __all__ = ['time_alternating', 'flops_of', 'matmul_rate', 'reference_sets', 'changed_labels', 'memory_growth', 'ByteImages',
-           'training_loops', 'benchmark_row', 'benchmark_table']
+           'training_loops', 'benchmark_row', 'benchmark_table', 'rate_of', 'training_rate', 'accelerator_rows',
+           'bench_accelerator']
 
 # %% ../../nbs/91_benchmarks.ipynb #bb1b599c
+import json
+import os
+import re
 import statistics
 import subprocess
 import sys
@@ -15,6 +19,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count, islice
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +28,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..core import LSDError
+from ..classifier import ClassifierConfig
+from ..core import LSDError, atomic_write, pick_device, run_record
 from ..data import load_dataset
-from ..encoder import encoder_losses, mean_overlap, weighted_loss
-from ..gan import Discriminator
+from ..encoder import EncoderConfig, encoder_losses, mean_overlap, weighted_loss
+from ..fetching import data_dir
+from ..gan import Discriminator, GANConfig
 from ..image_files import to_bytes
+from ..latents import sample_labelled
 from ..pictures import Table
-from ..training import Config, Run
+from ..training import Config, Run, find_artifact, load_or_train, save_artifact
 
 # %% ../../nbs/91_benchmarks.ipynb #6e4cf1e8
 def time_alternating(
@@ -310,3 +319,113 @@ def _texts(r):
         "limit, GFLOP/s": f"{r['limit_gflops']:.0f} ({r['precision']})",
         "share of limit": f"{r['fraction']:.0%}",
     }
+
+# %% ../../nbs/91_benchmarks.ipynb #b9a10002
+def rate_of(
+    work: Callable[[], float],  # does the work and returns how much it did, > 0
+    device: str | torch.device,  # where it does it
+    repeats: int = 3,  # timed runs after one that is not timed, ≥ 1
+    clock: Callable[[], float] = time.perf_counter,  # the time in seconds
+) -> dict[str, float]:  # rate (median), low and high, in work per second, and n
+    "Work per second on a device that is waited for."
+    wait = getattr(getattr(torch, torch.device(device).type), "synchronize", lambda: None)
+    rates = []
+    for k in range(repeats + 1):
+        wait()
+        start = clock()
+        done = work()
+        wait()
+        rates += [done / (clock() - start)] * (k > 0)
+    low, high = min(rates), max(rates)
+    return {"rate": statistics.median(rates), "low": low, "high": high, "n": repeats}
+
+# %% ../../nbs/91_benchmarks.ipynb #b9a1000a
+@contextmanager
+def _with_parents(config):
+    "A cache in which networks that a training needs, but nobody has trained, are as they begin."
+    wanted = [p for p in config.parents() if find_artifact(p) is None]
+    before = {k: os.environ.get(k) for k in ("LSD_NB_CACHE", "LSD_NB_DATA")}
+    with tempfile.TemporaryDirectory() as folder:
+        if wanted:
+            os.environ |= {"LSD_NB_DATA": str(data_dir()), "LSD_NB_CACHE": folder}
+        try:
+            for p in wanted:
+                save_artifact(p, p.network().state_dict(), {"untrained": True})
+            yield
+        finally:
+            for k, v in before.items():
+                os.environ.pop(k, None) if v is None else os.environ.update({k: v})
+
+
+def training_rate(
+    config: Config,  # of a GAN, a classifier or an encoder
+    device: str = "auto",  # see `pick_device`
+    iterations: int = 50,  # batches of one timed run, ≥ 1
+    repeats: int = 3,  # timed runs, ≥ 1
+) -> dict:  # as from `rate_of`, in images per second; batch_size, and hours the schedule would take
+    "How fast a configuration trains: its own task, in a run that stores nothing."
+    with (
+        _with_parents(config),
+        tempfile.TemporaryDirectory() as folder,
+        Run(config, device, folder, progress=False) as run,
+    ):
+        task = config.task(run)
+        ready = (batch for epoch in count() for batch in task.batches(epoch=epoch, start=0))
+        size: int = config.batch_size  # type: ignore[attr-defined]
+        loop = _loop(lambda *batch: run.add(**task.step(*batch)), ready, size)
+        found = rate_of(lambda: loop(iterations), run.device, repeats)
+        per_epoch = sum(1 for _ in task.batches(epoch=0, start=0)) * size
+    epochs: int = config.epochs  # type: ignore[attr-defined]
+    hours = epochs * per_epoch / found["rate"] / 3600
+    return {**found, "batch_size": size, "schedule_hours": hours}
+
+# %% ../../nbs/91_benchmarks.ipynb #b9a10005
+def accelerator_rows(
+    device: str,  # where to measure, see `pick_device`
+    presets: Iterable[str] = ("paper", "reference", "small"),  # whose training is timed
+    latents: int = 10**6,  # of the amplitudes, ≥ 1
+    per_set: int = 5000,  # V of step 4b, ≥ 1
+    iterations: int = 50,  # of a training, ≥ 1
+) -> Iterator[dict]:  # name, unit, rate (median per second), low, high, n; and hours of a schedule
+    "All measurements that an accelerator is bought for, one after another."
+    g, c = (load_or_train(kind(), device, train=False) for kind in (GANConfig, ClassifierConfig))
+
+    def label():
+        quiet: dict = dict(device=device, progress=False)
+        return sample_labelled(
+            g, c, GANConfig().latent_dim, per_set=per_set, n_sets=1, **quiet
+        ).draws
+
+    yield {"name": "step 4b", "unit": "latents", **rate_of(label, device)}
+    z, xi = torch.randn(latents, 100, device=device), torch.randn(100, 100, device=device)
+
+    def read():
+        return len(z @ xi)
+
+    yield {"name": "amplitudes", "unit": "latents", **rate_of(read, device)}
+    for preset in presets:
+        for kind in (GANConfig, ClassifierConfig, EncoderConfig):
+            name = f"training, {kind.step}, {preset}"
+            found = training_rate(kind.preset(preset), device, iterations)
+            yield {"name": name, "unit": "images", **found}
+
+
+def bench_accelerator(
+    folder: str | Path = "results",  # where to store what was measured
+    **options: Any,  # of `accelerator_rows`
+) -> Path | None:  # the file, named by the hardware; None where there is no accelerator
+    "Measure everything on this machine's accelerator, print it and store it."
+    device = pick_device("auto")
+    if device.type == "cpu":
+        print("no accelerator here: nothing was measured (`make bench` times the processor)")
+        return None
+    started, rows = time.monotonic(), []
+    for row in accelerator_rows(str(device), **options):
+        rows.append(row)
+        print(f"{row['name']}: {row['rate']:,.0f} {row['unit']} per s", flush=True)
+    header = run_record(0, time.monotonic() - started, device)
+    slug = re.sub(r"[^a-z0-9]+", "-", header["hardware"].lower()).strip("-")
+    record = {"header": header, "rows": rows}
+    return atomic_write(
+        Path(folder) / f"benchmarks_{slug}.json", json.dumps(record, indent=1) + "\n"
+    )
