@@ -54,6 +54,7 @@ _KINDS = {
     "regular_gan": "lsd_nb.studies.infogan:RegularGANConfig",
     "consistent_infogan": "lsd_nb.studies.infogan:ConsistentInfoGANConfig",
     "word_vectors": "lsd_nb.studies.word_vectors:WordVectorsConfig",
+    "ising_vae": "lsd_nb.studies.physics:IsingVAEConfig",
 }
 
 
