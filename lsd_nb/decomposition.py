@@ -62,6 +62,8 @@ def labelled_sets(
     **options: Any,  # `per_set`, `seed` and `progress`, see `sample_labelled`
 ) -> LabelledMeans:  # n sets; the first from images if there is an encoder or labels
     "Steps 4 and 5: latents of images and of noise, labelled and averaged."
+    if n_sets is not None and not (isinstance(n_sets, int | np.integer) and n_sets >= 1):
+        raise LSDError(f"n_sets is {n_sets!r}: expected a whole number ≥ 1, or None")
     found: Any = None
     options = {"device": str(models.device), **options}
     codes = None if codes is None else torch.as_tensor(codes)

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -20,10 +22,18 @@ from lsd_nb.basis import LatentBasis
 from lsd_nb.classifier import ClassifierConfig
 from lsd_nb.core import LSDError, load_tensors, save_tensors
 from lsd_nb.data import load_dataset
-from lsd_nb.decomposition import LatentSpectralDecomposition, load_pretrained
+from lsd_nb.decomposition import (
+    LatentSpectralDecomposition,
+    invert_images,
+    labelled_sets,
+    load_pretrained,
+)
 from lsd_nb.encoder import EncoderConfig
-from lsd_nb.image_files import write_images
+from lsd_nb.gan import Discriminator, Generator
+from lsd_nb.image_files import check_images, write_images
 from lsd_nb.latents import encode_labelled, sample_labelled
+from lsd_nb.metrics import mmd_test
+from lsd_nb.models import LatentModel, image_batches
 from lsd_nb.training import find_artifact
 from lsd_nb.training import train as train_network
 
@@ -337,6 +347,38 @@ def test_networks_that_give_nan():
         sample_labelled(
             lambda z: z * float("nan"), lambda x: x, 4, per_set=5, device="cpu", progress=False
         )
+
+
+def model(**changes):
+    return LatentModel(nn.Identity(), nn.Identity(), latent_shape=6, **changes)
+
+
+def small_basis():
+    z = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    return LatentBasis().fit(z + 3 * torch.eye(6)[torch.arange(60) % 3], torch.arange(60) % 3)
+
+
+@pytest.mark.parametrize(
+    "call, names",
+    [
+        (lambda x: Discriminator(width=torch.tensor(1 + 1j)), "Discriminator"),
+        (lambda x: Generator(width=torch.zeros(0)), "Generator"),
+        (lambda x: model(image_range=torch.full((2, 2), 0.5)), "image_range"),
+        (lambda x: list(image_batches(torch.tensor(1.0))), "image_batches"),
+        (lambda x: check_images(x, size=torch.zeros(0)), "size"),
+        (lambda x: small_basis().move(torch.zeros(2, 6), 0, Path("/nowhere")), "amount"),
+        (lambda x: small_basis().inverse_transform(torch.zeros(0, 3), torch.zeros(9, 6)), "c "),
+        (lambda x: mmd_test(torch.rand(20, 2), torch.rand(20, 2), 10**30), "permutations"),
+        (lambda x: invert_images(model(), x, torch.zeros(2, 6), steps=10**30), "steps"),
+        (lambda x: labelled_sets(model(), n_sets=np.array([None])), "n_sets"),
+        (lambda x: labelled_sets(model(), n_sets=0), "n_sets"),
+    ],
+)
+def test_calls_that_the_campaign_found(call, names):
+    "Constructors, methods and generators answer as functions do, in one line with the name."
+    with pytest.raises(LSDError, match=names) as e:
+        call(torch.zeros(2, 1, 28, 28))
+    assert "\n" not in str(e.value)
 
 
 def test_more_labels_than_classes():

@@ -1,7 +1,7 @@
 """The campaigns, drawn from one seed: `python tests/campaigns/campaign.py --minutes 30`.
 
 Writes `results/robustness.json`: what came of every draw, and an example of each that broke a
-promise. `--only NAME` renews its part. The short run is `test_campaigns.py`.
+promise. `--only NAME` renews its part, `--add` adds to it. The short run is `test_campaigns.py`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lsd_nb.core import atomic_write, run_record
 
@@ -78,12 +79,20 @@ def kind_of(text: str) -> str:
     return next((word for word in text.split(": ") if word.endswith("Error")), "")
 
 
+def summed(a: Any, b: Any) -> Any:
+    "The counts of two runs together; of what can't be added, the second."
+    if isinstance(a, dict) and isinstance(b, dict):
+        return {**a, **{k: summed(a.get(k), v) for k, v in b.items()}}
+    return a + b if type(a) is type(b) is int else b
+
+
 def main() -> None:
     "The long run."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=3.0, help="time for all campaigns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(CAMPAIGNS), default=None)
+    parser.add_argument("--add", action="store_true", help="add to the counts of the file")
     options = parser.parse_args()
     chosen = [options.only] if options.only else list(CAMPAIGNS)
     out = Path(__file__).resolve().parents[2] / "results" / "robustness.json"
@@ -99,7 +108,9 @@ def main() -> None:
         for name, texts in found["broken"].items():
             print(f"  {name}", *texts.values(), sep="\n      ", file=sys.stderr)
         written = {k: v for k, v in written.items() if k in CAMPAIGNS}
-        written[campaign] = {"header": header, **found, **more}
+        before = written.get(campaign, {}) if options.add else {}
+        headers = [*before.pop("headers", []), header]
+        written[campaign] = {"headers": headers, **summed(before, {**found, **more})}
         atomic_write(out, json.dumps(written, indent=1, ensure_ascii=False) + "\n")
 
 
