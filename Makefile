@@ -41,7 +41,7 @@ test: $(STAMP)-dev data web    ## install the development tools and run every ch
 	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 	{ git status --porcelain 2>/dev/null || true; } | diff $(STAMP)-before - || { echo "the tests changed files of the tree"; exit 1; }
 
-# hostile files, wrong arguments, extreme numbers; a short run is among the tests
+# hostile files, wrong arguments, extreme numbers, ended programs; a short run is among the tests
 fuzz: $(STAMP)-dev    ## the long campaigns (MINUTES=30): results/robustness.json
 	OMP_NUM_THREADS=1 $(BIN)/python tests/campaigns/campaign.py --minutes $(MINUTES)
 

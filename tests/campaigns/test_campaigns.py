@@ -20,6 +20,13 @@ def test_disturbed_programs_come_to_the_same_end(name):
     assert found["outcomes"] == {"right": 1}, found["broken"]
 
 
+def test_counts_of_two_runs_add():
+    a = {"draws": 2, "by": {"x": {"right": 2}}, "text": "old"}
+    b = {"draws": 3, "by": {"x": {"right": 1, "stuck": 1}, "y": {}}, "text": "new"}
+    both = {"x": {"right": 3, "stuck": 1}, "y": {}}
+    assert campaign.summed(a, b) == {"draws": 5, "by": both, "text": "new"}
+
+
 def test_public_callables_take_part():
     "What is new in a module should get an example, or be named among what is tested elsewhere."
     missing, there = campaign_arguments.WITHOUT_EXAMPLE, campaign_arguments.CALLS
