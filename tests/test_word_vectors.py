@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from house import ROOT
 
 from lsd_nb.core import LSDError
 from lsd_nb.studies import word_vectors as wv
@@ -24,6 +25,7 @@ from lsd_nb.studies.word_vectors import (
     nearest,
     negative_sampling_loss,
     skipgram_pairs,
+    softmax_loss,
     tokenise,
 )
 from lsd_nb.training import Run, find_artifact, load_or_train, train
@@ -58,6 +60,34 @@ def test_loss_on_three_words():
     assert SkipGram(3, 4)(w, c, torch.tensor(drawn), 2).item() == pytest.approx(
         3 * math.log(2), rel=1e-6
     )  # before it has learnt anything
+
+
+def test_softmax_is_cross_entropy_and_reads_a_negative_sampler():
+    u, table, context = noise(6, 4), noise(9, 4, seed=1), torch.arange(6)
+    products = u @ table.T
+    by_torch = torch.nn.NLLLoss()(products.log_softmax(1), context)
+    assert torch.allclose(softmax_loss(u, table, context), by_torch, atol=1e-6)
+    # a sampler's products are log(p(c|w) / (k P(c))); with log P(c) added they are the softmax
+    chance = torch.rand(9, generator=torch.Generator().manual_seed(2)) + 0.1
+    true = (noise(6, 9, seed=3)).log_softmax(1)
+    shifted = true - (5 * chance / chance.sum()).log()
+    table, u = torch.linalg.qr(noise(9, 9, seed=4)).Q, None
+    u = shifted @ table  # so that u @ table.T is `shifted`
+    exact = -true[torch.arange(6), context].mean()
+    assert torch.allclose(softmax_loss(u, table, context, chance.log()), exact, atol=1e-5)
+    assert not torch.allclose(softmax_loss(u, table, context), exact, atol=1e-2)
+
+
+def test_stored_comparisons_are_fair():
+    found = json.loads((ROOT / "results/word_vectors.json").read_text())
+    tuned, outputs = found["tuned"], {r["name"]: r for r in found["outputs"]["rows"]}
+    for who, rates in tuned["valid"].items():
+        assert len(rates) == 3 and rates[tuned["chosen"][who]] == max(rates.values())
+        assert all(len(v) == tuned["seeds"] for v in tuned["test"][who].values())
+    assert len(found["paired"]["ours"]) == len(found["paired"]["gensim"]) > 1
+    full, long = outputs["softmax"], outputs["the same, as long as softmax"]
+    assert 0.5 < sum(long["seconds"]) / sum(full["seconds"]) < 2
+    assert max(full["nats"] + long["nats"]) < found["outputs"]["unigram"]
 
 
 def test_shared_noise_has_the_mean_of_own_noise():
@@ -370,6 +400,7 @@ COMPASS = dict(vectors=torch.eye(3), words=["north", "east", "up"])
             lambda: negative_sampling_loss(noise(4, 3), noise(4, 2), noise(4, 1, 3)),
             "expected .B, D.",
         ),
+        (lambda: softmax_loss(noise(3, 4), noise(5, 3), torch.zeros(3)), "B of them"),
         (lambda: negative_sampling_loss(noise(4, 3), noise(4, 3), noise(3, 1, 3)), "dividing B"),
         (lambda: WordVectors(**COMPASS)["nord"], "try north"),
         (lambda: WordVectors(**COMPASS)[["east", "zzz"]], "not in the vocabulary"),
