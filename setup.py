@@ -29,7 +29,7 @@ setup(
     install_requires=cfg["requirements"].split(),
     extras_require={
         name: cfg[f"{name}_requirements"].split()
-        for name in ("dev", "docs", "explore", "onnx", "peers")
+        for name in ("dev", "docs", "explore", "onnx", "peers", "ray")
     },
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,

@@ -66,6 +66,7 @@ LIBRARY = [
     "attributes",
     "decomposition",
     "saving",
+    "collections",
     "explore",
     "export",
 ]
