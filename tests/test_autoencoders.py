@@ -8,6 +8,7 @@ import statistics
 import pytest
 import torch
 from house import ROOT
+from torch import nn
 from torch.distributions import Bernoulli, Independent, Normal
 from torch.distributions import kl_divergence as torch_kl
 
@@ -23,6 +24,7 @@ from lsd_nb.studies.autoencoders import (
     code_accuracy,
     coordinate_scan,
     decoded_grid,
+    importance_weighted,
     mean_codes,
     vae_losses,
     vae_scores,
@@ -153,6 +155,38 @@ def test_bad_input(make, words):
     with pytest.raises(LSDError, match=words.replace("[", r"\[")) as caught:
         make()
     assert "\n" not in str(caught.value)
+
+
+# ---- a tighter bound
+
+
+class Linear(VAE):
+    "One latent, two pixels; the posterior is known by summing over a fine grid of codes."
+
+    def __init__(self):
+        super().__init__(1, lambda dim, width: (nn.Flatten(), 4, nn.Flatten()), 4)
+        self.decoder = nn.Sequential(nn.Linear(1, 4), nn.Unflatten(1, (1, 2, 2)))
+        self.decoder[0].weight.data = torch.tensor([[2.0], [-1.0], [0.5], [3.0]])
+        self.decoder[0].bias.data = torch.tensor([0.1, 0.2, -0.3, 0.0])
+
+    def encode(self, x):
+        return torch.full((len(x), 1), 0.3), torch.full((len(x), 1), -0.2)
+
+
+def test_the_bound_tightens_towards_the_likelihood():
+    net = Linear().requires_grad_(False)
+    x = torch.tensor([[1.0, -1, 1, 1], [-1, 1, -1, -1], [1, 1, 1, 1]]).view(3, 1, 2, 2)
+    grid = torch.linspace(-9, 9, 6001)[:, None]
+    target = ((x + 1) / 2).flatten(1)
+    logits = net.decoder(grid).flatten(1)
+    ones = target @ logits.T - torch.nn.functional.softplus(logits).sum(1)
+    exact = -(ones + Normal(0.0, 1.0).log_prob(grid[:, 0]) + math.log(18 / 6000)).logsumexp(1)
+    bounds = {
+        k: torch.stack([importance_weighted(net, x, k, seed) for seed in range(n)]).mean(0)
+        for k, n in ((1, 400), (10, 100), (2000, 40))
+    }
+    assert (bounds[1] > bounds[10]).all() and (bounds[10] > exact - 0.02).all()
+    assert torch.allclose(bounds[2000], exact, atol=0.03)
 
 
 # ---- keys

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'training_loss', 'mean_codes', 'active_units',
-           'vae_scores', 'code_accuracy', 'AutoencoderConfig', 'VAEConfig', 'ConvVAEConfig', 'decoded_grid',
-           'coordinate_scan']
+           'vae_scores', 'code_accuracy', 'AutoencoderConfig', 'VAEConfig', 'ConvVAEConfig', 'importance_weighted',
+           'decoded_grid', 'coordinate_scan']
 
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -305,6 +306,31 @@ class ConvVAEConfig(VAEConfig):
     width: int = 256  # channels of the 1×1 map; the other layers go with it
     epochs: int = 6  # passes over the training images
     lr: float = 3e-3  # learning rate of Adam; the peak under "onecycle"
+
+# %% ../../nbs/21_autoencoders.ipynb #0a839d1c
+def importance_weighted(
+    network: VAE,  # with a Bernoulli decoder
+    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    k: int = 50,  # K, codes per image, ≥ 1
+    seed: int = 0,  # of the codes, ≥ 0
+) -> Tensor:  # (N,), nats per image, on the CPU: an upper bound of −log p, in expectation
+    "Minus the importance-weighted bound of each image."
+    if k < 1:
+        raise LSDError(f"k is {k}: expected one code per image or more")
+    images, found = check_images(images, size=images.shape[-1]), []
+    device = next(network.parameters()).device
+    noise = torch.Generator(device).manual_seed(seed)
+    with torch.inference_mode():
+        for x in images.to(device).split(max(1, 5000 // k)):
+            mu, log_sigma = (v.repeat(k, 1) for v in network.encode(x))
+            z = sample_latents(mu, log_sigma, noise)
+            eps = (z - mu) / log_sigma.exp()
+            target = ((x + 1) / 2).repeat(k, 1, 1, 1)
+            nll = F.binary_cross_entropy_with_logits(network.decoder(z), target, reduction="none")
+            ratio = 0.5 * (eps.square() - z.square()).sum(1) + log_sigma.sum(1)
+            weights = (ratio - nll.flatten(1).sum(1)).view(k, -1)
+            found.append(math.log(k) - weights.logsumexp(0))
+    return torch.cat(found).cpu()
 
 # %% ../../nbs/21_autoencoders.ipynb #86be91ab
 def decoded_grid(
