@@ -10,7 +10,6 @@ __all__ = ['as_latents', 'gram_schmidt', 'modified_gram_schmidt', 'lowdin', 'ort
 # %% ../nbs/06_quasi_eigenvectors.ipynb #264163c8
 import importlib
 import numbers
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from .core import LSDError, load_tensors, save_tensors
+from .core import LSDError, load_tensors, save_tensors, warn_user
 
 _METHODS = ("gram_schmidt", "modified_gram_schmidt", "qr", "lowdin")
 
@@ -760,9 +759,8 @@ def _kept(means, sets, labels, center: bool, rank_deficient: str) -> Tensor:
     if kept.sum() <= center and len(kept) > 1:
         raise LSDError("all class means are one point, or zero: no direction can be given a label")
     if not kept.all():
-        warnings.warn(
-            f"left out as combinations of the other means: {_names(~kept, labels, sets.tolist())}",
-            stacklevel=4,
+        warn_user(
+            f"left out as combinations of the other means: {_names(~kept, labels, sets.tolist())}"
         )
     return kept
 
@@ -1062,10 +1060,9 @@ def _fit(basis: "LatentBasis", given, y, sets, weight) -> "LatentBasis":
     _build_from(basis, parts[0].plus(parts[1]), classes, given)
     held = basis.held_out_ = _held_out(basis, z, codes, parts, second, classes)
     if held and held["n"] >= 500 and held["basis"] < held["lda"] - 0.1:
-        warnings.warn(
+        warn_user(
             f"labels are read at {held['basis']:.1%} of held-out latents, LDA reads "
-            f"{held['lda']:.1%}: use LatentBasis() with its defaults",
-            stacklevel=3,
+            f"{held['lda']:.1%}: use LatentBasis() with its defaults"
         )
     return basis
 

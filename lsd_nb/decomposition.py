@@ -11,7 +11,6 @@ __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first
 import copy
 import dataclasses
 import math
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from typing_extensions import Self
 
 from .basis import LatentBasis, _scores
 from .classifier import Classifier
-from .core import LSDError
+from .core import LSDError, warn_user
 from .encoder import Encoder, EncoderConfig
 from .gan import Generator
 from .latents import LabelledMeans, _lower_precision, encode_labelled, sample_labelled
@@ -177,9 +176,8 @@ def _warn_of_variance(models, images):
     "Warn if what the encoder says looks like log-variances."
     mean, log_sigma = models.encode(images)
     if log_sigma is not None and looks_like_variance(mean, log_sigma):
-        warnings.warn(
-            "the encoder's second head looks like a log-variance: if it is, say log_variance=True",
-            stacklevel=4,
+        warn_user(
+            "the encoder's second head looks like a log-variance: if it is, say log_variance=True"
         )
 
 # %% ../nbs/08_decomposition.ipynb #4a17bf78

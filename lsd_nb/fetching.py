@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 from platformdirs import user_cache_dir
 
-from .core import LSDError, atomic_write
+from .core import LSDError, atomic_write, warn_user
 
 # %% ../nbs/95_fetching.ipynb #39aee0e4
 def data_dir() -> Path:  # an existing folder that holds one sub-folder per dataset
@@ -442,7 +441,7 @@ def fetch_dataset(
         return good
     for file in [file for file, what in wrong.items() if what == "wrong MD5 sum"]:
         text = f"{name}: {file} in the cache is damaged (wrong MD5 sum); fetching it again"
-        warnings.warn(text, stacklevel=2)
+        warn_user(text)
     _fetch(name, folder, progress, wrong)
     say(name, "four files verified and stored", progress)
     return check_dataset(name)[0]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .core import LSDError, atomic_write
+from .core import LSDError, atomic_write, warn_user
 
 # %% ../nbs/96_image_files.ipynb #3de70512
 def _as_tensor(
@@ -89,7 +89,7 @@ def check_images(
         )
     if 0 <= low < high:
         text = "images have no value below 0: if black is 0, rescale with 2 * images - 1"
-        warnings.warn(text, stacklevel=2)
+        warn_user(text)
     return images.float()
 
 # %% ../nbs/96_image_files.ipynb #1b71f67d

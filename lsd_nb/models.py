@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .core import LSDError, pick_device
+from .core import LSDError, pick_device, warn_user
 
 # %% ../nbs/94_models.ipynb #6ce1f31a
 def modules_in(
@@ -232,10 +232,9 @@ def check_batch(
                 f"[{limits[0]:g}, {limits[1]:g}]: rescale them"
             )
         if limits[0] < 0 <= low < high:
-            warnings.warn(
+            warn_user(
                 f"images have no value below 0: if they are in [0, {limits[1]:g}], rescale them to "
-                f"[{limits[0]:g}, {limits[1]:g}]",
-                stacklevel=2,
+                f"[{limits[0]:g}, {limits[1]:g}]"
             )
     return x
 
