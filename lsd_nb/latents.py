@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import BuiltinFunctionType
@@ -1044,7 +1044,7 @@ def _all_jobs(config, networks, images, latent_shape, device):
     if encoder is not None:
         jobs |= _encode_jobs(encoder, generator, classifier, images, None, plan)[0]
     description = {
-        "config": asdict(config),
+        "config": config.canonical()[1],
         "networks": _network_digest(*(n for n in networks if n is not None)),
         "device": plan.device.type,
         "batch_size": plan.batch_size,
