@@ -896,8 +896,9 @@ def _keep(path, description, every):
 def _check_folder(folder, description):
     "Refuse a folder with parts of something else; remove what killed workers left an hour ago."
     for left in folder.glob(".*.tmp"):
-        if left.exists() and time.time() - left.stat().st_mtime > 3600:
-            left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another process has just finished it
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
     for path in sorted(folder.glob("set*-part*.safetensors"))[:1]:
         if (there := _header(path)["description"]) != description:
             raise LSDError(
