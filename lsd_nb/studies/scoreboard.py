@@ -119,6 +119,20 @@ def _classification_rows(found):
     return rows
 
 
+def _basis_rows(found):
+    "Chapter 6: labels read off latents of several kinds."
+    rows, peers = [], ("nearest mean", "LDA", "logistic regression", "kNN-5")
+    for r in found["rows"]:
+        best = max(peers, key=lambda k: r[k])
+        texts = {"faithful": _number(r["as published"]["test"])}
+        texts |= {"improved": _number(r["recommended"]["test"])}
+        texts |= {"others": f"{_number(r[best])} ({best})"}
+        rows.append(
+            _row("basis", f"labels read: {r['latents']}", "%", f"{r['n_test']:,} latents", **texts)
+        )
+    return rows
+
+
 def _denoising_rows(found, noise="gaussian 0.5"):
     "Chapter 12: label kept, PSNR and SSIM at σ = 0.5."
     rows, mine = [], {r["method"]: r for r in found["rows"] if r["noise"] == noise}
@@ -156,13 +170,13 @@ def _rotation_rows(found):
 
 # %% ../../nbs/90_scoreboard.ipynb #051fa1c2
 def full_table(
-    # with scoreboard.json, seeds.json, classification.json, denoising.json and rotation.json
+    # with scoreboard, seeds, basis, classification, denoising and rotation, all .json
     folder: str | Path,
     # rows: part, name, unit, paper, faithful, improved, others, n (texts, ready to print)
 ) -> list[dict[str, str]]:
     "All numbers of the book, from the files its chapters wrote; `LSDError` when one is missing."
     parts = {}
-    for name in ("scoreboard", "seeds", "classification", "denoising", "rotation"):
+    for name in ("scoreboard", "seeds", "basis", "classification", "denoising", "rotation"):
         path = Path(folder) / f"{name}.json"
         if not path.is_file():
             raise LSDError(
@@ -172,6 +186,7 @@ def full_table(
         parts[name] = json.loads(path.read_text())
     return [
         *_method_rows(parts["scoreboard"], seed_spread(parts["seeds"]["rows"])),
+        *_basis_rows(parts["basis"]),
         *_classification_rows(parts["classification"]),
         *_denoising_rows(parts["denoising"]),
         *_rotation_rows(parts["rotation"]),
