@@ -53,6 +53,7 @@ def test_pictures_and_pages_of_the_settings_are_there():
     assert [c["section"] for c in contents if isinstance(c, dict)] == [
         "Method",
         "Results",
+        "Use it",
         "Companions",
         "Reference",
     ]
