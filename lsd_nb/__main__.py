@@ -14,8 +14,12 @@ def _leave(*_):
     os._exit(130)
 
 
-def _stop(*_):
-    "Remember it, for an import that is interrupted may end in any other error."
+def _stop(_, frame):
+    "Leave at once from an import, which may swallow what is raised in it; remember it otherwise."
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _leave()
+        frame = frame.f_back
     _asked.append(True)
     raise KeyboardInterrupt
 
