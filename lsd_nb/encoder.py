@@ -158,6 +158,12 @@ def weighted_loss(
     return loss
 
 # %% ../nbs/04_encoder.ipynb #ed0a6cb4
+_SMALL = dict(
+    **dict(width=32, heads="linear", epochs=16, batch_size=64, lr=1e-3, betas=(0.9, 0.99)),
+    **dict(schedule="onecycle", hinge_weight=0.6, spread_weight=0.05, overlap_weight=150.0),
+)
+
+
 @dataclass(frozen=True)
 class EncoderConfig(Config):
     "Hyper-parameters of step 3, with the configurations of the two networks that stay fixed."
@@ -168,32 +174,8 @@ class EncoderConfig(Config):
         "reference": dict(
             gan=GANConfig.preset("reference"), classifier=ClassifierConfig.preset("reference")
         ),
-        "small": dict(
-            width=32,
-            heads="linear",
-            epochs=16,
-            batch_size=64,
-            lr=1e-3,
-            betas=(0.9, 0.99),
-            schedule="onecycle",
-            hinge_weight=0.6,
-            spread_weight=0.05,
-            overlap_weight=150.0,
-        ),
-        "convincing": dict(
-            gan=GANConfig.preset("convincing"),
-            width=32,
-            heads="linear",
-            epochs=16,
-            batch_size=64,
-            lr=1e-3,
-            betas=(0.9, 0.99),
-            schedule="onecycle",
-            hinge_weight=0.6,
-            spread_weight=0.05,
-            overlap_weight=150.0,
-            reading_weight=100.0,
-        ),
+        "small": _SMALL,
+        "convincing": _SMALL | dict(gan=GANConfig.preset("convincing"), reading_weight=100.0),
         "tiny": dict(
             gan=GANConfig.preset("tiny"),
             classifier=ClassifierConfig.preset("tiny"),

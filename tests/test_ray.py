@@ -137,6 +137,7 @@ def test_files_to_files(parquet, tmp_path):
 
 def test_a_tar_of_pictures(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (12, 5, 7), dtype=np.uint8)
+    trace = tmp_path / "was-here"
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         for k, picture in enumerate(pixels):
             file = io.BytesIO()
@@ -144,7 +145,7 @@ def test_a_tar_of_pictures(tmp_path):
             for name, content in (
                 (f"{k:03d}.png", file.getvalue()),
                 (f"{k:03d}.cls", str(k % 2).encode()),
-                (f"{k:03d}.pkl", b"cos\nsystem\n(S'touch /tmp/lsd_nb-was-here'\ntR."),
+                (f"{k:03d}.pkl", f"cos\nsystem\n(S'touch {trace}'\ntR.".encode()),
             ):
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
@@ -153,7 +154,7 @@ def test_a_tar_of_pictures(tmp_path):
     batch = data.take_batch(12)
     assert batch["data"].shape == (12, 1, 5, 7) and (batch["data"][:, 0] == pixels).all()
     assert batch["label"].tolist() == [k % 2 for k in range(12)]
-    assert batch["pkl"][0].startswith(b"cos") and not os.path.exists("/tmp/lsd_nb-was-here")
+    assert batch["pkl"][0].startswith(b"cos") and not trace.exists()
 
 
 def test_errors_of_workers_are_one_line(parquet):

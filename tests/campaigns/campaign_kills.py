@@ -114,7 +114,10 @@ class Program:
         return codes
 
     def said(self, rank: int) -> str:
-        return self.logs[rank].read_text(errors="replace") if self.logs[rank].exists() else ""
+        "What a process has put out, without the paths of this machine."
+        log = self.logs[rank]
+        text = log.read_text(errors="replace") if log.exists() else ""
+        return text.replace(f"{Path(__file__).parents[2]}/", "").replace(f"{Path.home()}/", "~/")
 
     def last_line(self, rank: int) -> str:
         return next(iter(self.said(rank).strip().splitlines()[::-1]), "")
