@@ -9,14 +9,14 @@ __all__ = ['classifier_step', 'Classifier', 'ClassifierConfig']
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import LSDError
-from .data import batches, load_dataset
+from .data import SIZES, batches, load_for, open_shape, quarter
 from .metrics import accuracy
 from .training import Config, Run, Task, schedule_for
 
@@ -38,32 +38,35 @@ def classifier_step(
 
 # %% ../nbs/03_classifier.ipynb #91dd0bf1
 class Classifier(nn.Module):
-    "Images (N, 1, 28, 28) in [-1, 1] → logits (N, l); the reference architecture at any width."
+    "Images (N, C, S, S) in [-1, 1] → logits (N, l); the reference's network at any width and size."
 
     def __init__(
         self,
         classes: int = 10,  # l, number of labels
         widths: tuple = (16, 32, 32),  # channels of the three blocks
         noise: float = 0.1,  # deviation of the noise added in training, on the [-1, 1] scale
+        channels: int = 1,  # C, of the images: 1 (grey) or 3 (colours)
+        size: int = 28,  # S, pixels per side of the images, one of `SIZES`
     ) -> None:
         super().__init__()
+        quarter(size)
         if classes < 2 or len(widths) != 3:
             raise LSDError(
                 f"{classes} classes and widths {widths}: expected ≥ 2 classes and three widths"
             )
         self.noise = noise
-        channels = (1, *widths)
+        maps = (channels, *widths)
         self.blocks = nn.Sequential(
             *[
                 l
-                for a, b in zip(channels, widths, strict=False)
+                for a, b in zip(maps, widths, strict=False)
                 for l in (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
             ]
         )
-        self.head = nn.Linear(widths[-1] * 9, classes)
+        self.head = nn.Linear(widths[-1] * (size // 8) ** 2, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        "What the last layer sees, (N, 9·widths[-1])."
+        "What the last layer sees, (N, (S // 8)²·widths[-1])."
         return self.blocks(x).flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,10 +91,13 @@ class ClassifierConfig(Config):
         "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
     }
     ranges = {"classes": (2, None), "widths": (1, None), "noise": (0, None), "betas": (0, 0.999999)}
-    choices = {"schedule": ("onecycle", "constant")}
+    choices = {"schedule": ("onecycle", "constant"), "channels": (1, 3), "size": SIZES}
+    added: ClassVar[dict] = dict(channels=1, size=28)
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
+    size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
     train_images: int = 0  # use only the first so many training images; 0 for all
-    classes: int = 10  # l
+    classes: int = 0  # l, number of labels; 0: as the data
     widths: tuple = (16, 32, 32)  # channels of the three blocks
     noise: float = 0.1  # deviation of the input noise in training, on the [-1, 1] scale
     epochs: int = 12  # passes over the training images
@@ -103,11 +109,15 @@ class ClassifierConfig(Config):
 
     def network(self) -> Classifier:
         "An untrained classifier of this shape."
-        return Classifier(self.classes, self.widths, self.noise)
+        return Classifier(self.classes, self.widths, self.noise, self.channels, self.size)
+
+    def left_open(self) -> dict[str, Any]:
+        "Channels, size and classes, where they are 0, from the data."
+        return open_shape(self)
 
     def task(self, run: Run) -> Task:
         "Step 2: cross-entropy on real images."
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_for(self, run.progress)
         images, labels = (t[: self.train_images or None].to(run.device) for t in data.train)
         most = int(labels.max()) + 1
         if most > self.classes:

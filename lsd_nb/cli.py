@@ -401,7 +401,7 @@ def _train_one(config, device, every, fresh):
 
 def _quality(configs, paths, device):
     "The generator's quality, measured once per classifier; kept beside a cached generator."
-    from lsd_nb.data import load_dataset
+    from lsd_nb.data import load_for
     from lsd_nb.metrics import generator_quality
 
     record = read_json(paths["gan"].with_suffix(".json"))
@@ -409,7 +409,7 @@ def _quality(configs, paths, device):
     if done and done["features"] == configs["classifier"].key:
         return done
     g, c = (_network(configs[s], paths[s], device) for s in ("gan", "classifier"))
-    real = load_dataset(configs["gan"].dataset, progress=False).test.images
+    real = load_for(configs["gan"], progress=False).test.images
     print("gan: measuring the generator's quality on 10,000 samples")
     found = generator_quality(g, c, real.to(pick_device(device)))
     found = {**found, "features": configs["classifier"].key}

@@ -35,7 +35,7 @@ from .training import load_or_train
 class Networks(NamedTuple):
     "The three networks of steps 1 to 3."
 
-    generator: Generator  # latents (N, M) → images (N, 1, 28, 28) in [-1, 1]
+    generator: Generator  # latents (N, M) → images (N, C, S, S) in [-1, 1]
     classifier: Classifier  # images → logits (N, l)
     encoder: Encoder  # images → mean and log-deviation of the latent, (N, M) each
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .classifier import ClassifierConfig
 from .core import LSDError
-from .data import batches, load_dataset
+from .data import batches, load_for, quarter
 from .gan import GANConfig
 from .metrics import decode_accuracy
 from .models import kl_divergence, sample_latents
@@ -25,9 +25,9 @@ from .training import Config, Run, Task, load_or_train, schedule_for
 
 # %% ../nbs/04_encoder.ipynb #486d3d3a
 def encoder_losses(
-    generator: nn.Module,  # latents (B, M) → images (B, 1, 28, 28); held fixed
+    generator: nn.Module,  # latents (B, M) → images (B, C, S, S); held fixed
     classifier: nn.Module,  # images → logits (B, l); held fixed
-    x: Tensor,  # images to reproduce (B, 1, 28, 28) in [-1, 1]
+    x: Tensor,  # images to reproduce (B, C, S, S) in [-1, 1]
     y: Tensor,  # their labels (B,)
     mu: Tensor,  # means (B, M)
     log_sigma: Tensor,  # logarithms of the deviations (B, M)
@@ -105,13 +105,15 @@ def reading_loss(
 
 # %% ../nbs/04_encoder.ipynb #d62f08e5
 class Encoder(nn.Module):
-    "Images (N, 1, 28, 28) in [-1, 1] → mean and log-deviation (N, M); the reference's network."
+    "Images (N, C, S, S) in [-1, 1] → mean and log-deviation (N, M); the reference's network."
 
     def __init__(
         self,
         latent_dim: int = 100,  # M, dimensions of the latent space
         width: int = 64,  # channels of the first feature maps
         heads: str = "reference",  # "reference" (batch norm and leaky ReLU at the end) or "linear"
+        channels: int = 1,  # C, of the images: 1 (grey) or 3 (colours)
+        size: int = 28,  # S, pixels per side of the images, one of `SIZES`
     ) -> None:
         super().__init__()
         if latent_dim < 1 or width < 1:
@@ -123,7 +125,7 @@ class Encoder(nn.Module):
             return conv(a, b, 4, stride, 1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(0.2)
 
         def head():
-            layers = [nn.Flatten(), nn.Linear(2 * width * 49, latent_dim)]
+            layers = [nn.Flatten(), nn.Linear(2 * width * quarter(size) ** 2, latent_dim)]
             return nn.Sequential(
                 *layers,
                 *([nn.BatchNorm1d(latent_dim), nn.LeakyReLU(0.2)] if heads == "reference" else []),
@@ -131,14 +133,14 @@ class Encoder(nn.Module):
 
         self.latent_dim = latent_dim
         self.trunk = nn.Sequential(
-            *block(nn.ConvTranspose2d, 1, width, 1),
+            *block(nn.ConvTranspose2d, channels, width, 1),
             *block(nn.Conv2d, width, 2 * width, 2),
             *block(nn.Conv2d, 2 * width, 2 * width, 2),
         )
         self.mu, self.log_sigma = head(), head()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        "Mean and log-deviation of images (N, 1, 28, 28), each (N, M)."
+        "Mean and log-deviation of images (N, C, S, S), each (N, M)."
         features = self.trunk(x)
         return self.mu(features), self.log_sigma(features)
 
@@ -239,7 +241,8 @@ class EncoderConfig(Config):
 
     def network(self) -> Encoder:
         "An untrained encoder of this shape."
-        return Encoder(self.gan.latent_dim, self.width, self.heads)
+        shape = self.gan.channels, self.gan.size
+        return Encoder(self.gan.latent_dim, self.width, self.heads, *shape)
 
     def check(self) -> None:
         "The two fixed networks must know the images that are encoded."
@@ -249,15 +252,21 @@ class EncoderConfig(Config):
                 f"encoder: the dataset is {self.dataset}, but generator and classifier are of "
                 f"{' and '.join(sorted(theirs))}: use EncoderConfig.for_dataset"
             )
+        both = [(p.channels, p.size, p.size) for p in (self.gan, self.classifier)]
+        if both[0] != both[1]:
+            raise LSDError(
+                f"encoder: the generator draws images {both[0]}, the classifier takes {both[1]}: "
+                "give both the same channels and size"
+            )
 
     def task(self, run: Run) -> Task:
         "Step 3: through the fixed generator and classifier, which do not move by one bit."
         device = str(run.device)
         g, c = (load_or_train(p, device, progress=run.progress) for p in self.parents())
         frozen = [t.clone() for t in _state(g, c)]
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_for(self.gan, run.progress)
         images, labels = (t[: self.train_images or None].to(run.device) for t in data.train)
-        e, labelled = self.network(), LabelFrame(int(labels.max()) + 1, self.gan.latent_dim)
+        e, labelled = self.network(), LabelFrame(self.classifier.classes, self.gan.latent_dim)
         labelled.to(run.device)
         learner, opt = run.prepare(e, torch.optim.Adam(e.parameters(), self.lr, betas=self.betas))
         iterations = self.epochs * (len(images) // self.batch_size)

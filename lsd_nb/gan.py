@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from .core import LSDError
-from .data import batches, load_dataset
+from .data import SIZES, batches, load_for, open_shape, quarter
 from .training import Config, Run, Task, schedule_for
 
 # %% ../nbs/02_gan.ipynb #fa300b42
@@ -82,7 +82,7 @@ def penalty_step(
 
 # %% ../nbs/02_gan.ipynb #accc54c8
 class Generator(nn.Module):
-    "Latents (N, M) → images (N, 1, 28, 28) in [-1, 1]; the reference architecture at any width."
+    "Latents (N, M) → images (N, C, S, S) in [-1, 1]; the reference's network at any width."
 
     image_range = (-1.0, 1.0)
 
@@ -91,9 +91,11 @@ class Generator(nn.Module):
         latent_dim: int = 100,  # M, dimensions of the latent space
         width: int = 256,  # channels of the first feature maps, a multiple of 4
         output: str = "hardtanh",  # last activation: "hardtanh" (reference) or "tanh"
+        channels: int = 1,  # C, of the images: 1 (grey) or 3 (colours)
+        size: int = 28,  # S, pixels per side of the images, one of `SIZES`
     ) -> None:
         super().__init__()
-        self.latent_dim, w = latent_dim, width
+        self.latent_dim, w, s = latent_dim, width, quarter(size)
         if latent_dim < 1 or width < 4 or width % 4:
             raise LSDError(
                 f"latent_dim is {latent_dim}, width {width}: expected ≥ 1 and a multiple of 4"
@@ -109,19 +111,19 @@ class Generator(nn.Module):
             )
 
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, w * 49, bias=False),
-            nn.Unflatten(1, (w, 7, 7)),
+            nn.Linear(latent_dim, w * s * s, bias=False),
+            nn.Unflatten(1, (w, s, s)),
             nn.BatchNorm2d(w),
             nn.ReLU(),
             *block(w, w // 2, 5, 1, 2),
             *block(w // 2, w // 4, 4, 2, 1),
-            nn.ConvTranspose2d(w // 4, 1, 4, 2, 1),
+            nn.ConvTranspose2d(w // 4, channels, 4, 2, 1),
             nn.Tanh() if output == "tanh" else nn.Hardtanh(),
         )
         self.apply(_init_dcgan)
 
     def forward(self, z: Tensor) -> Tensor:
-        "Decode latents (N, M) to images (N, 1, 28, 28) in [-1, 1]."
+        "Decode latents (N, M) to images (N, C, S, S) in [-1, 1]."
         return self.layers(z)
 
 # %% ../nbs/02_gan.ipynb #c41d7a04
@@ -135,7 +137,7 @@ class BatchDeviation(nn.Module):
 
 # %% ../nbs/02_gan.ipynb #3d74f306
 class Discriminator(nn.Module):
-    "Images (N, 1, 28, 28) → logits (N, 1), positive for 'real'; the reference's, at any width."
+    "Images (N, C, S, S) → logits (N, 1), positive for 'real'; the reference's, at any width."
 
     def __init__(
         self,
@@ -143,8 +145,11 @@ class Discriminator(nn.Module):
         dropout: float = 0.25,  # share of features dropped, in [0, 1)
         stages: int = 2,  # halvings of the image, 1 to 4; each doubles the channels
         deviation: bool = False,  # does the last layer see the batch's deviation?
+        channels: int = 1,  # C, of the images: 1 (grey) or 3 (colours)
+        size: int = 28,  # S, pixels per side of the images, one of `SIZES`
     ) -> None:
         super().__init__()
+        quarter(size)
         if not (width >= 1 and 0 <= dropout < 1 and 1 <= stages <= 4):
             raise LSDError(
                 f"width is {width}, dropout {dropout}, stages {stages}: expected ≥ 1, a share "
@@ -154,18 +159,18 @@ class Discriminator(nn.Module):
         def block(a, b):
             return nn.Conv2d(a, b, 4, 2, 1), nn.LeakyReLU(0.2), nn.Dropout(dropout)
 
-        sizes = [1, *(width * 2**i for i in range(stages))]
+        sizes = [channels, *(width * 2**i for i in range(stages))]
         maps = sizes[-1] + deviation
         self.layers = nn.Sequential(
             *(layer for a, b in pairwise(sizes) for layer in block(a, b)),
             *([BatchDeviation()] if deviation else []),
             nn.Flatten(),
-            nn.Linear(maps * (28 >> stages) ** 2, 1),
+            nn.Linear(maps * (size >> stages) ** 2, 1),
         )
         self.apply(_init_dcgan)
 
     def forward(self, x: Tensor) -> Tensor:
-        "Judge images (N, 1, 28, 28): logits (N, 1)."
+        "Judge images (N, C, S, S): logits (N, 1)."
         return self.layers(x)
 
 
@@ -242,11 +247,19 @@ class GANConfig(Config):
         "betas": (0, 0.999999),
         "ema": (0, 0.9999999),
     }
-    choices = {"output": ("tanh", "hardtanh"), "schedule": ("constant", "late")}
+    choices = {
+        "output": ("tanh", "hardtanh"),
+        "schedule": ("constant", "late"),
+        "channels": (1, 3),
+        "size": SIZES,
+    }
     added: ClassVar[dict] = dict(
-        discriminator_stages=2, deviation=False, penalty=0.0, penalty_every=8, schedule="constant"
+        **dict(discriminator_stages=2, deviation=False, penalty=0.0, penalty_every=8),
+        **dict(schedule="constant", channels=1, size=28),
     )
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
+    size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
     train_images: int = 0  # use only the first so many training images; 0 for all
     latent_dim: int = 100  # M
     width: int = 128  # generator: channels of the first feature maps
@@ -268,18 +281,22 @@ class GANConfig(Config):
 
     def network(self) -> Generator:
         "An untrained generator of this shape."
-        return Generator(self.latent_dim, self.width, self.output)
+        return Generator(self.latent_dim, self.width, self.output, self.channels, self.size)
+
+    def left_open(self) -> dict[str, Any]:
+        "Channels and size, where they are 0, from the data."
+        return open_shape(self)
+
+    def discriminator(self) -> Discriminator:
+        "An untrained discriminator of this shape."
+        how = self.dropout, self.discriminator_stages, self.deviation
+        return Discriminator(self.discriminator_width, *how, self.channels, self.size)
 
     def task(self, run: Run) -> Task:
         "Step 1: both networks, the moving average, and noise drawn on the device."
-        data = load_dataset(self.dataset, progress=run.progress).train
+        data = load_for(self, run.progress).train
         images = data.images[: self.train_images or None].to(run.device)
-        g, d = (
-            self.network(),
-            Discriminator(
-                self.discriminator_width, self.dropout, self.discriminator_stages, self.deviation
-            ),
-        )
+        g, d = self.network(), self.discriminator()
         average = AveragedModel(g, multi_avg_fn=get_ema_multi_avg_fn(self.ema)).to(run.device)
         adam = OptimisticAdam if self.optimistic else torch.optim.Adam
         opt_g, opt_d = (adam(m.parameters(), self.lr, betas=self.betas) for m in (g, d))

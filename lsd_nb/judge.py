@@ -9,14 +9,14 @@ __all__ = ['small_affine', 'noise_like', 'blobs_like', 'blends_of', 'strict_batc
 # %% ../nbs/98b_judge.ipynb #95d6d2c3
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .core import LSDError
-from .data import batches, load_dataset
+from .data import SIZES, batches, load_for, open_shape
 from .metrics import accuracy, confident_share
 from .training import Config, Run, Task, load_or_train, schedule_for
 
@@ -120,15 +120,17 @@ class Residual(nn.Module):
 
 
 class Judge(nn.Module):
-    "Images (N, 1, H, W) in [-1, 1] → logits (N, l): a small residual network."
+    "Images (N, C, H, W) in [-1, 1] → logits (N, l): a small residual network."
 
     def __init__(
         self,
         classes: int = 10,  # l, number of labels, ≥ 2
         widths: tuple[int, ...] = (32, 64, 64),  # channels of the blocks, ≥ 1
+        channels: int = 1,  # C, of the images: 1 (grey) or 3 (colours)
     ) -> None:
         super().__init__()
-        stem = nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        first = nn.Conv2d(channels, widths[0], 5, 2, 2, bias=False)
+        stem = first, nn.BatchNorm2d(widths[0]), nn.ReLU()
         pairs = zip((widths[0], *widths), widths, strict=False)
         blocks = [Residual(a, b, 1 + (k > 0)) for k, (a, b) in enumerate(pairs)]
         self.blocks = nn.Sequential(*stem, *blocks)
@@ -172,9 +174,13 @@ class JudgeConfig(Config):
         **dict.fromkeys(("noise", "weight_decay"), (0, None)),
         **{"classes": (2, None), "widths": (1, None)},
     }
+    choices = {"channels": (1, 3), "size": SIZES}
+    added: ClassVar[dict] = dict(channels=1, size=28)
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
+    size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
     train_images: int = 0  # use only the first so many training images; 0 for all
-    classes: int = 10  # l
+    classes: int = 0  # l, number of labels; 0: as the data
     widths: tuple = (32, 64, 64)  # channels of the blocks
     garbage: float = 0.2  # share of images that become no digit, see `strict_batch`
     smoothing: float = 0.05  # probability spread over all labels
@@ -188,11 +194,15 @@ class JudgeConfig(Config):
 
     def network(self) -> Judge:
         "An untrained judge of this shape."
-        return Judge(self.classes, self.widths)
+        return Judge(self.classes, self.widths, self.channels)
+
+    def left_open(self) -> dict[str, Any]:
+        "Channels, size and classes, where they are 0, from the data."
+        return open_shape(self)
 
     def task(self, run: Run) -> Task:
         "Cross-entropy on strict batches of the training images."
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_for(self, run.progress)
         images, labels = (t[: self.train_images or None].to(run.device) for t in data.train)
         if labels.max() >= self.classes:
             most = int(labels.max())

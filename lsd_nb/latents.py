@@ -40,7 +40,7 @@ from lsd_nb.core import (
     run_record,
     save_tensors,
 )
-from .data import load_dataset
+from .data import load_for
 from .encoder import EncoderConfig
 from .models import modules_in, sample_latents
 from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
@@ -1081,7 +1081,7 @@ def collect_means(
         wanted = config.encoder.gan, config.encoder.classifier, config.encoder
         networks = tuple(load_or_train(c, device, progress=progress) for c in wanted)
     if images is None and networks[2] is not None:
-        training = load_dataset(config.encoder.dataset, progress=progress).train
+        training = load_for(config.encoder.gan, progress).train
         images = training.images[: config.encoder.train_images or None]
     jobs, description, sizes = _all_jobs(
         config, networks, images, latent_shape or config.encoder.gan.latent_dim, device
@@ -1118,7 +1118,7 @@ def _from_artifact(config, found):
 def _store_means(config, paths, device, started):
     "Merge parts, name the labels, and store the artifact."
     means = merge_statistics(paths)
-    means.label_names = [str(c) for c in load_dataset(config.encoder.dataset, False).classes]
+    means.label_names = [str(c) for c in load_for(config.encoder.gan, False).classes]
     record = run_record(config.seed, time.monotonic() - started, pick_device(device))
     more = {"draws": means.draws, "label_names": means.label_names}
     save_artifact(config, means.tensors, {**record, **more})

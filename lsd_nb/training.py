@@ -94,7 +94,8 @@ def _check_field(config, name, value):
         raise LSDError(f"{config.step}: unknown {name} {value!r}: expected {expected}")
 
 # %% ../nbs/93_training.ipynb #cd025178
-NAMED_DATA = ("mnist", "fashion_mnist", "kmnist", "digits", "sprites", "kjv")  # verified or drawn
+# verified, drawn, or a part of a package
+NAMED_DATA = ("mnist", "fashion_mnist", "kmnist", "digits", "sprites", "sprites_hue", "kjv")
 
 
 def _data_state(
@@ -149,8 +150,15 @@ class Config:
             if f.name in ("dataset", "text"):
                 value = os.path.normpath(value) if value else value
             object.__setattr__(self, f.name, value)
-            _check_field(self, f.name, value)
+        for name, value in self.left_open().items():
+            object.__setattr__(self, name, value)
+        for f in dataclasses.fields(self):
+            _check_field(self, f.name, getattr(self, f.name))
         self.check()
+
+    def left_open(self) -> dict[str, Any]:
+        "Values of fields that were left open and follow from the others, by name."
+        return {}
 
     def check(self) -> None:
         "Further checks of a kind; values have their types already. Raises `LSDError`."

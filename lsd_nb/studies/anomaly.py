@@ -321,7 +321,7 @@ class LeNetAEConfig(Config):
 
     def task(self, run: Run) -> Task:
         "Minimise the score of the normal images; networks that learnt nothing are an error."
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_dataset(self.dataset, run.progress, size=28, channels=1)
         chosen = one_class_split(
             data.train, self.normal, self.anomaly, self.share, self.seed
         ).images

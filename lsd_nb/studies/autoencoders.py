@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import LSDError
-from ..data import batches, load_dataset
+from ..data import SIZES, batches, load_for, open_shape, quarter
 from ..image_files import check_images
 from ..models import in_batches, kl_divergence, sample_latents
 from .classification import compare_classifiers
@@ -54,15 +54,18 @@ def vae_losses(
 def mlp_parts(
     latent_dim: int,  # L, numbers in a code, ≥ 1
     width: int,  # hidden units, ≥ 1
-    # trunk, images (N, 1, 28, 28) → features; number of features; decoder, codes → logits
+    channels: int = 1,  # C, of the images, 1 or 3
+    size: int = 28,  # S, pixels per side, ≥ 1
+    # trunk, images (N, C, S, S) → features; number of features; decoder, codes → logits
 ) -> tuple[nn.Module, int, nn.Module]:
     "The parts of an autoencoder with one hidden layer on each side."
-    trunk = nn.Sequential(nn.Flatten(), nn.Linear(784, width), nn.ReLU())
+    pixels = channels * size**2
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(pixels, width), nn.ReLU())
     decoder = nn.Sequential(
         nn.Linear(latent_dim, width),
         nn.ReLU(),
-        nn.Linear(width, 784),
-        nn.Unflatten(1, (1, 28, 28)),
+        nn.Linear(width, pixels),
+        nn.Unflatten(1, (channels, size, size)),
     )
     return trunk, width, decoder
 
@@ -70,30 +73,37 @@ def mlp_parts(
 def conv_parts(
     latent_dim: int,  # L, numbers in a code, ≥ 1
     width: int,  # channels of the 1×1 map, ≥ 32; the other layers go with it
-    # trunk, images (N, 1, 28, 28) → features; number of features; decoder, codes → logits
+    channels: int = 1,  # C, of the images, 1 or 3
+    size: int = 28,  # S, pixels per side, one of `SIZES`
+    # trunk, images (N, C, S, S) → features; number of features; decoder, codes → logits
 ) -> tuple[nn.Module, int, nn.Module]:
     "The parts of an autoencoder with three convolutions and three transposed ones."
     c = width // 32
     if c < 1:
         raise LSDError(f"width is {width}: the convolutional network needs 32 or more")
-    down = [(1, c, 4), (c, 2 * c, 4), (2 * c, 4 * c, 3)]
+    start_size = quarter(size) - 3  # what two doublings of kernel 6 make `size` of
+    half = size // 2 - 1
+    last = half // 2 - 1  # side of the maps that the third convolution sees
+    k = min(3, last)
+    down = [(channels, c, 4), (c, 2 * c, 4), (2 * c, 4 * c, k)]
     trunk = [layer for a, b, k in down for layer in (nn.Conv2d(a, b, k, 2), nn.ReLU())]
     up = (
-        nn.ConvTranspose2d(32 * c, 8 * c, 4, 2),
+        nn.ConvTranspose2d(32 * c, 8 * c, start_size, 2),
         nn.ReLU(),
         nn.ConvTranspose2d(8 * c, 4 * c, 6, 2),
         nn.ReLU(),
-        nn.ConvTranspose2d(4 * c, 1, 6, 2),
+        nn.ConvTranspose2d(4 * c, channels, 6, 2),
     )
     start = nn.Linear(latent_dim, 32 * c), nn.ReLU(), nn.Unflatten(1, (32 * c, 1, 1))
-    return nn.Sequential(*trunk, nn.Flatten()), 16 * c, nn.Sequential(*start, *up)
+    features = 4 * c * ((last - k) // 2 + 1) ** 2
+    return nn.Sequential(*trunk, nn.Flatten()), features, nn.Sequential(*start, *up)
 
 
 _PARTS = {"mlp": mlp_parts, "conv": conv_parts}
 
 # %% ../../nbs/21_autoencoders.ipynb #0dc5c3bc
 class Autoencoder(nn.Module):
-    "Images (N, 1, 28, 28) in [-1, 1] → codes (N, L) → images."
+    "Images (N, C, S, S) in [-1, 1] → codes (N, L) → images."
 
     def __init__(
         self,
@@ -101,6 +111,8 @@ class Autoencoder(nn.Module):
         # "mlp", "conv", or a function like `mlp_parts`
         architecture: str | Callable = "mlp",
         width: int = 400,  # hidden units ("mlp") or channels of the 1×1 map ("conv"), ≥ 1
+        channels: int = 1,  # C, of the images, 1 or 3
+        size: int = 28,  # S, pixels per side, one of `SIZES`
     ) -> None:
         super().__init__()
         if latent_dim < 1 or width < 1:
@@ -109,44 +121,47 @@ class Autoencoder(nn.Module):
         if parts is None:
             known = ", ".join(_PARTS)
             raise LSDError(f"unknown architecture {architecture!r}: expected one of {known}")
-        self.latent_dim = latent_dim
-        built: tuple[nn.Module, int, nn.Module] = parts(latent_dim, width)
+        self.latent_dim, self.channels = latent_dim, channels
+        shape = {} if callable(architecture) else dict(channels=channels, size=size)
+        built: tuple[nn.Module, int, nn.Module] = parts(latent_dim, width, **shape)
         self.trunk, features, self.decoder = built
         self.mu = nn.Linear(features, latent_dim)
 
     def encode(self, x: Tensor) -> Any:
-        "Codes (N, L) of images (N, 1, H, W) in [-1, 1]."
+        "Codes (N, L) of images (N, C, H, W) in [-1, 1]."
         return self.mu(self.trunk((x + 1) / 2))
 
     def decode(self, z: Tensor) -> Tensor:
-        "Images (N, 1, H, W) in [-1, 1] of codes (N, L)."
+        "Images (N, C, H, W) in [-1, 1] of codes (N, L)."
         return 2 * self.decoder(z).sigmoid() - 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        "Logits of the reconstruction (N, 1, H, W), codes (N, L), and None: there is no spread."
+        "Logits of the reconstruction (N, C, H, W), codes (N, L), and None: there is no spread."
         z = self.encode(x)
         return self.decoder(z), z, None
 
 # %% ../../nbs/21_autoencoders.ipynb #60f532af
 class VAE(Autoencoder):
-    "Images (N, 1, 28, 28) in [-1, 1] → a normal distribution over codes (N, L) → images."
+    "Images (N, C, S, S) in [-1, 1] → a normal distribution over codes (N, L) → images."
 
     def __init__(
         self,
         latent_dim: int = 20,  # L, numbers in a code, ≥ 1
         architecture: str | Callable = "mlp",  # see `Autoencoder`
         width: int = 400,  # see `Autoencoder`
+        channels: int = 1,  # C, of the images, 1 or 3
+        size: int = 28,  # S, pixels per side, one of `SIZES`
     ) -> None:
-        super().__init__(latent_dim, architecture, width)
+        super().__init__(latent_dim, architecture, width, channels, size)
         self.log_sigma = nn.Linear(self.mu.in_features, latent_dim)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        "Mean and log-deviation of the codes of images (N, 1, H, W) in [-1, 1], each (N, L)."
+        "Mean and log-deviation of the codes of images (N, C, H, W) in [-1, 1], each (N, L)."
         features = self.trunk((x + 1) / 2)
         return self.mu(features), self.log_sigma(features)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        "Logits of a sampled reconstruction (N, 1, H, W), mean and log-deviation (N, L) each."
+        "Logits of a sampled reconstruction (N, C, H, W), mean and log-deviation (N, L) each."
         mu, log_sigma = self.encode(x)
         return self.decoder(sample_latents(mu, log_sigma)), mu, log_sigma
 
@@ -164,10 +179,10 @@ def training_loss(
 # %% ../../nbs/21_autoencoders.ipynb #ccf78afe
 def mean_codes(
     network: Autoencoder,  # or a `VAE`
-    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    images: Tensor,  # (N, C, H, W) in [-1, 1]
 ) -> Tensor:  # (N, L), on the CPU
     "Codes of images; of a VAE, the means."
-    z = in_batches(network.encode, check_images(images, size=images.shape[-1]))
+    z = in_batches(network.encode, check_images(images, network.channels, images.shape[-1]))
     return z if isinstance(z, Tensor) else z[0]
 
 
@@ -181,13 +196,13 @@ def active_units(
 # %% ../../nbs/21_autoencoders.ipynb #0463a8d3
 def vae_scores(
     network: Autoencoder,  # or a `VAE`
-    images: Tensor,  # (N, 1, H, W) in [-1, 1]
+    images: Tensor,  # (N, C, H, W) in [-1, 1]
     seed: int = 0,  # of the one code drawn per image, ≥ 0
     # neg_elbo, reconstruction, kl in nats per image; mse per pixel on the [0, 1] scale;
     # active_units, a count
 ) -> dict[str, float]:
     "Minus the ELBO and its parts (VAE only, one draw per image), squared error of the mean code."
-    images = check_images(images, size=images.shape[-1])
+    images = check_images(images, network.channels, images.shape[-1])
     device = next(network.parameters()).device
     noise, totals = torch.Generator(device).manual_seed(seed), dict[str, float]()
     with torch.inference_mode():
@@ -228,9 +243,17 @@ class AutoencoderConfig(Config):
         "tiny": dict(width=64, train_images=2560, epochs=2),
     }
     ranges = {"latent_dim": (1, None), "width": (1, None)}
-    choices = {"architecture": ("mlp", "conv"), "schedule": ("onecycle", "constant")}
+    choices = {
+        "architecture": ("mlp", "conv"),
+        "schedule": ("onecycle", "constant"),
+        "channels": (1, 3),
+        "size": SIZES,
+    }
+    added: ClassVar[dict] = dict(channels=1, size=28)
     precision: ClassVar[str | None] = "no"
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
+    size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
     train_images: int = 0  # use only the first so many training images; 0 for all
     latent_dim: int = 20  # L, numbers in a code
     architecture: str = "mlp"  # "mlp" or "conv"
@@ -243,11 +266,19 @@ class AutoencoderConfig(Config):
 
     def network(self) -> Autoencoder:
         "An untrained network of this shape."
-        return Autoencoder(self.latent_dim, self.architecture, self.width)
+        return Autoencoder(*self.form())
+
+    def form(self) -> tuple:
+        "What the network is built from."
+        return self.latent_dim, self.architecture, self.width, self.channels, self.size
+
+    def left_open(self) -> dict[str, Any]:
+        "Channels and size, where they are 0, from the data."
+        return open_shape(self)
 
     def task(self, run: Run) -> Task:
         "Minimise reconstruction + β·KL."
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_for(self, run.progress)
         images = data.train.images[: self.train_images or None].to(run.device)
         net, fused = self.network(), run.device.type in ("cpu", "cuda")
         learner, opt = run.prepare(net, torch.optim.Adam(net.parameters(), self.lr, fused=fused))
@@ -289,7 +320,7 @@ class VAEConfig(AutoencoderConfig):
 
     def network(self) -> VAE:
         "An untrained network of this shape."
-        return VAE(self.latent_dim, self.architecture, self.width)
+        return VAE(*self.form())
 
 
 @dataclass(frozen=True)
@@ -317,7 +348,7 @@ def importance_weighted(
     "Minus the importance-weighted bound of each image."
     if k < 1:
         raise LSDError(f"k is {k}: expected one code per image or more")
-    images, found = check_images(images, size=images.shape[-1]), []
+    images, found = check_images(images, network.channels, images.shape[-1]), []
     device = next(network.parameters()).device
     noise = torch.Generator(device).manual_seed(seed)
     with torch.inference_mode():

@@ -33,7 +33,7 @@ from ..core import LSDError, atomic_write, pick_device, run_record
 from ..data import load_dataset
 from ..encoder import EncoderConfig, encoder_losses, mean_overlap, weighted_loss
 from ..fetching import data_dir
-from ..gan import Discriminator, GANConfig
+from ..gan import GANConfig
 from ..image_files import to_bytes
 from ..latents import sample_labelled
 from ..pictures import Table
@@ -189,7 +189,7 @@ class ByteImages(Dataset):
 # %% ../../nbs/91_benchmarks.ipynb #c1365492
 def _plain_gan(config):
     "An iteration of the plain GAN loop."
-    g, d = config.network(), Discriminator(config.discriminator_width, config.dropout)
+    g, d = config.network(), config.discriminator()
     opt_g, opt_d = (torch.optim.Adam(m.parameters(), config.lr, betas=config.betas) for m in (g, d))
     says = nn.BCEWithLogitsLoss()
 

@@ -298,7 +298,7 @@ class DenoiserConfig(Config):
 
     def task(self, run: Run) -> Task:
         "Undo Gaussian noise: fresh noise at every iteration, mean squared error."
-        data = load_dataset(self.dataset, progress=run.progress)
+        data = load_dataset(self.dataset, run.progress, channels=1)
         images = data.train.images[: self.train_images or None].to(run.device)
         net = self.network()
         learner, opt = run.prepare(net, torch.optim.Adam(net.parameters(), self.lr))

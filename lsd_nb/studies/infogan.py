@@ -449,7 +449,8 @@ class InfoGANConfig(Config):
 
     def task(self, run: Run) -> Task:
         "Data, networks and the update of both players, for the training loop."
-        data, whole = load_dataset(self.dataset, progress=run.progress), self.parts()
+        data = load_dataset(self.dataset, run.progress, size=28, channels=1)
+        whole = self.parts()
         images = data.train.images[: self.train_images or None].to(run.device)
         g, d, fused = whole.generator, whole.recogniser, run.device.type in ("cpu", "cuda")
         opt_g, opt_d = (

@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core import atomic_write, pick_device, run_record
-from ..data import load_dataset
+from ..data import load_for
 from ..decomposition import LatentSpectralDecomposition, load_pretrained
 from ..encoder import EncoderConfig
 from ..latents import MeansConfig, labelled_means
@@ -314,7 +314,7 @@ def reproduce(
     started, where = time.monotonic(), pick_device(device)
     config = EncoderConfig.for_dataset(dataset, preset)
     nets = load_pretrained(dataset, preset, str(where))
-    data = load_dataset(dataset, progress=progress)
+    data = load_for(config.gan, progress)
     n_sets = n_sets or max(1, config.gan.latent_dim // config.classifier.classes)
     means = MeansConfig(encoder=config, per_set=per_set, n_sets=n_sets, seed=seed)
     lsd = LatentSpectralDecomposition.as_published(
