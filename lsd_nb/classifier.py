@@ -88,11 +88,12 @@ class ClassifierConfig(Config):
         "reference": dict(lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "small": {},
         "convincing": {},
+        "quick": dict(epochs=0, iterations=2000),
         "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
     }
     ranges = {"classes": (2, None), "widths": (1, None), "noise": (0, None), "betas": (0, 0.999999)}
     choices = {"schedule": ("onecycle", "constant"), "channels": (1, 3), "size": SIZES}
-    added: ClassVar[dict] = dict(channels=1, size=28)
+    added: ClassVar[dict] = dict(channels=1, size=28, iterations=0)
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
     channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
     size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
@@ -101,6 +102,7 @@ class ClassifierConfig(Config):
     widths: tuple = (16, 32, 32)  # channels of the three blocks
     noise: float = 0.1  # deviation of the input noise in training, on the [-1, 1] scale
     epochs: int = 12  # passes over the training images
+    iterations: int = 0  # with 0 epochs: as many epochs as make so many iterations, at most 150
     batch_size: int = 128  # images per step, over all processes
     lr: float = 4e-3  # learning rate; the peak under "onecycle"
     betas: tuple = (0.9, 0.999)  # Adam's decay rates

@@ -70,9 +70,10 @@ def _kind(step):
 
 # %% ../nbs/99_cli.ipynb #033a9b14
 _CHOICES = {
-    "preset": ("paper", "reference", "small", "convincing", "tiny"),
+    "preset": ("paper", "reference", "small", "convincing", "quick", "tiny"),
     "step": ("all", *_KINDS),
     "kind": ("swap", "paper", "plane"),
+    "fit": ("resize", "pad"),
     "method": ("recommended", "gram_schmidt", "modified_gram_schmidt", "qr", "lowdin"),
 }
 _BOUNDS: dict[str, tuple] = {
@@ -93,6 +94,7 @@ _BOUNDS: dict[str, tuple] = {
     "latent_dim": (1, None),
     "beta": (0, None),
     "epochs": (1, None),
+    "classes": (2, None),
     "normal": (0, None),
 }
 
@@ -169,22 +171,28 @@ def command(
 @command
 def data(
     name: str = "mnist",  # a name (mnist, fashion_mnist, kmnist, digits, sprites) or a path
+    size: int | None = None,  # bring pictures to squares of so many pixels per side, 4 to 1024
+    fit: str = "resize",  # with --size: keep proportions, or only add a border
+    channels: int | None = None,  # 1: grey, 3: colours; by default as they are
+    store: Path
+    | None = None,  # file for the dataset as loaded (.npz), a --dataset; none by default
     seed: int = 0,  # of the choice of images in the picture, an integer ≥ 0
     device: str = "auto",  # accepted as everywhere; reading happens on the CPU
     out: Path | None = None,  # folder for a picture of 100 training images (PNG); none by default
-    force: bool = False,  # may the picture replace a file?
+    force: bool = False,  # may picture and file replace others?
     # name, folder, fingerprint, number of images, size in pixels, classes; the same as text
 ) -> tuple[dict, str]:
     "Fetch and verify a dataset; say where it is."
     import torch
 
-    from lsd_nb.data import load_dataset, summary
+    from lsd_nb.data import load_dataset, save_dataset, summary
     from lsd_nb.fetching import KNOWN, raw_folder
     from lsd_nb.image_files import write_images
     from lsd_nb.pictures import image_grid
 
     picture = new_file(out / f"{Path(name).name}.png", force) if out else None
-    d = load_dataset(name)
+    new_file(store, force) if store else None
+    d = load_dataset(name, True, size, fit, channels)
     place = raw_folder(name) if name in KNOWN else Path(name).expanduser().absolute()
     folder = str(place) if place.exists() else None
     report = {
@@ -199,6 +207,9 @@ def data(
     }
     text = f"{d.name}: {summary(d)}{', verified' if name in KNOWN else ''}"
     text += f"\nin {folder}" if folder else ""
+    if store:
+        report["stored"] = str(save_dataset(d, store))
+        text += f"\nstored: --dataset {store}"
     if picture:
         mix = torch.Generator().manual_seed(seed)
         some = torch.randperm(len(d.train.labels), generator=mix)[:100]
@@ -362,7 +373,11 @@ def _wanted(step, dataset, preset, seed, changes):
     "The configurations that `train` deals with, by step: all three, or that of one kind."
     if step == "all":
         if changes:
-            raise LSDError(f"{', '.join(changes)} for all three steps: train them one by one")
+            raise LSDError(
+                f"{', '.join(changes)} for all three steps: train them one by one; for another "
+                "size or other colours train on a file that `lsd-nb data --store` wrote with "
+                "--size or --channels"
+            )
         return _configs(dataset, preset, seed)
     kind, given = _kind(step), changes
     fields = {f.name for f in dataclasses.fields(kind)} - {"gan", "classifier", "encoder"}
@@ -551,11 +566,14 @@ def train(
     step: str,  # which network
     preset: str = "small",  # named set of hyper-parameters
     dataset: str = "mnist",  # a name or a path, see `lsd-nb data`
-    # any field of the kind's configuration, as field=value; may be given several times
+    # any field of the kind's configuration, as field=value; may be given several times; a network
+    # with changed settings has a key of its own
     set_: list[str] | None = None,
     latent_dim: int | None = None,  # numbers in a code, ≥ 1; by default the preset's
     beta: float | None = None,  # of a vae: weight of the KL divergence, ≥ 0, no unit
     epochs: int | None = None,  # passes over the training images, ≥ 1; by default the preset's
+    # of a classifier or judge: number of labels, ≥ 2; by default as many as the data have
+    classes: int | None = None,
     normal: int | None = None,  # of a deep_svdd or one_class_ae: the label to train on, ≥ 0
     checkpoint_every: float = 60,  # seconds between checkpoints, ≥ 0
     processes: int = 1,  # processes of this machine that share the work, ≥ 1
@@ -570,7 +588,8 @@ def train(
     "Train networks. A killed run goes on where it stopped."
     from torch import distributed
 
-    flags = dict(latent_dim=latent_dim, beta=beta, epochs=epochs, normal=normal)
+    flags: dict = dict(latent_dim=latent_dim, beta=beta, epochs=epochs)
+    flags |= dict(classes=classes, normal=normal)
     changes = {k: v for k, v in {**flags, **_settings(set_)}.items() if v is not None}
     configs = _wanted(step, dataset, preset, seed, changes)
     copies = _copies(configs, out, force) if out else None
@@ -587,15 +606,18 @@ def train(
     return {"preset": preset, "dataset": dataset, "networks": report}, text
 
 # %% ../nbs/99_cli.ipynb #8c05d8fe
-def _means_config(dataset, preset, seed=0, **changes):
-    "The configuration of steps 4 and 5; values that are None stay the preset's."
+def _means_config(dataset, preset, seed=0, n_sets=None, **changes):
+    "The configuration of steps 4 and 5; values that are None stay the preset's, if they fit."
     from lsd_nb.encoder import EncoderConfig
     from lsd_nb.latents import MeansConfig
 
-    given = {k: v for k, v in changes.items() if v is not None}
+    given = {k: v for k, v in {**changes, "n_sets": n_sets}.items() if v is not None}
     encoder = EncoderConfig.for_dataset(dataset, preset)
-    config = MeansConfig.preset(preset, **{"encoder": encoder, "seed": seed, **given})
-    classes, m = config.encoder.classifier.classes, config.encoder.gan.latent_dim
+    own = given.pop("encoder", encoder)
+    classes, m = own.classifier.classes, own.gan.latent_dim
+    config = MeansConfig.preset(preset, **{"encoder": own, "seed": seed, **given})
+    if config.n_sets > m // classes and n_sets is None and m >= classes:
+        config = replace(config, n_sets=m // classes)
     if config.n_sets > m // classes:
         raise LSDError(
             f"{config.n_sets} sets of {classes} labels don't fit into {m} latent dimensions: "
@@ -742,6 +764,13 @@ def _use_basis(lsd, path):
     return lsd
 
 
+def _named(lsd, means):
+    "Step 6 from labelled means; labels have their names where these are more than numbers."
+    names = means.label_names
+    numbered = names is None or list(names) == [str(k) for k in range(len(names))]
+    return lsd.fit_means(means, None if numbered else names)
+
+
 def _fitted(lsd, preset, dataset, device, basis=None, model=None, encoder=None):
     "A decomposition with its basis: from a file, from noise, or from the preset's means."
     from lsd_nb.latents import labelled_means
@@ -750,7 +779,7 @@ def _fitted(lsd, preset, dataset, device, basis=None, model=None, encoder=None):
         return _use_basis(lsd, basis)
     if model:
         return _fit_from_noise(lsd)
-    return lsd.fit_means(labelled_means(_means_config(dataset, preset, encoder=encoder), device))
+    return _named(lsd, labelled_means(_means_config(dataset, preset, encoder=encoder), device))
 
 # %% ../nbs/99_cli.ipynb #fed4817f
 def _basis_report(lsd, out):
@@ -821,11 +850,11 @@ def basis(
                 f"{means} has means of {found.sums.shape[2]} dimensions, the generator "
                 f"{lsd.latent_dim}: give means made with these networks"
             )
-        lsd.fit_means(found)
+        _named(lsd, found)
     elif model:
         _fit_from_noise(lsd, per_set, n_sets)
     else:
-        lsd.fit_means(labelled_means(config, device))
+        _named(lsd, labelled_means(config, device))
     lsd.basis.save(out)
     return _basis_report(lsd, out)
 
@@ -874,12 +903,15 @@ def _entry(basis, i, c):
 def _classify_text(results):
     "A table."
     width = max(4, *(len(r["file"]) for r in results))
-    lines = [f"{'file':{width}}  label  probability  largest amplitudes, as label/set"]
+    wide = max(5, *(len(str(r["label"])) for r in results))
+    lines = [f"{'file':{width}}  {'label':{wide}}  probability  largest amplitudes, as label/set"]
     for r in results:
         names = ["–" if a["set"] is None else f"{a['label']}/{a['set']}" for a in r["amplitudes"]]
         sizes = [a["amplitude"] for a in r["amplitudes"]]
         largest = "  ".join(f"{n} {c:+.3f}" for n, c in zip(names, sizes, strict=True))
-        lines.append(f"{r['file']:{width}}  {r['label']!s:5}  {r['probability']:11.3f}  {largest}")
+        lines.append(
+            f"{r['file']:{width}}  {r['label']!s:{wide}}  {r['probability']:11.3f}  {largest}"
+        )
     return "\n".join(lines)
 
 # %% ../nbs/99_cli.ipynb #1788e81f
@@ -1006,8 +1038,9 @@ def _frames_of(lsd, images, path, steps, kind, sample, scale):
 @command
 def rotate(
     files: list[Path],  # image files (PNG, JPEG, …) of any size, grey or coloured
-    # labels to pass through: one-digit labels in a row, or labels with commas (0,3,7 or cat,dog)
-    path: str = "0123456789",
+    # labels to pass through: one-digit labels in a row, or labels with commas (0,3,7 or cat,dog);
+    # by default all, in their order
+    path: str | None = None,
     steps: int = 3,  # frames per pair of labels; with paper and plane each turns by 90°/steps
     # swap: amplitudes exchanged, the new label's raised until it shows; paper: rank one; plane:
     # Givens
@@ -1035,7 +1068,8 @@ def rotate(
     lsd = _networks(preset, dataset, device, seed, method, set_weight, model)
     images = _read(files, lsd)
     _fitted(lsd, preset, dataset, device, basis, model)
-    labels = _labels(_path(path), lsd, None if model else dataset)
+    known = lsd.basis.classes_.tolist()
+    labels = _labels(_path(path), lsd, None if model else dataset) if path else known
     frames = _frames_of(lsd, images, labels, steps, kind, sample, scale)
     report = _write_frames(files, frames, strips, movies, milliseconds)
     text = "\n".join(f"{r['input']} → {', '.join(list(r.values())[1:])}" for r in report)

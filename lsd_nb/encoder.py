@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .classifier import ClassifierConfig
 from .core import LSDError
-from .data import batches, load_for, quarter
+from .data import batches, load_for, open_shape, quarter
 from .gan import GANConfig
 from .metrics import decode_accuracy
 from .models import kl_divergence, sample_latents
@@ -178,6 +178,14 @@ class EncoderConfig(Config):
         ),
         "small": _SMALL,
         "convincing": _SMALL | dict(gan=GANConfig.preset("convincing"), reading_weight=100.0),
+        "quick": _SMALL
+        | dict(
+            gan=GANConfig.preset("quick"),
+            classifier=ClassifierConfig.preset("quick"),
+            reading_weight=100.0,
+            epochs=0,
+            iterations=5000,
+        ),
         "tiny": dict(
             gan=GANConfig.preset("tiny"),
             classifier=ClassifierConfig.preset("tiny"),
@@ -199,7 +207,7 @@ class EncoderConfig(Config):
         "betas": (0, 0.999999),
     }
     choices = {"heads": ("reference", "linear"), "schedule": ("onecycle", "constant")}
-    added: ClassVar[dict] = dict(reading_weight=0.0)
+    added: ClassVar[dict] = dict(reading_weight=0.0, iterations=0)
     gan: GANConfig = GANConfig()  # the generator to invert
     classifier: ClassifierConfig = ClassifierConfig()  # the judge of the decoded label
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
@@ -219,6 +227,7 @@ class EncoderConfig(Config):
     # Gaussian noise on the encoder's input in training, as a deviation on the [0, 1] grey scale
     input_noise: float = 0.0
     epochs: int = 500  # passes over the training images
+    iterations: int = 0  # with 0 epochs: as many epochs as make so many iterations, at most 150
     batch_size: int = 25  # images per step, over all processes
     lr: float = 1e-4  # learning rate; the peak under "onecycle"
     betas: tuple = (0.9, 0.8)  # Adam's decay rates
@@ -243,6 +252,10 @@ class EncoderConfig(Config):
         "An untrained encoder of this shape."
         shape = self.gan.channels, self.gan.size
         return Encoder(self.gan.latent_dim, self.width, self.heads, *shape)
+
+    def left_open(self) -> dict[str, Any]:
+        "Epochs, where they are 0, from the iterations and the data."
+        return open_shape(self)
 
     def check(self) -> None:
         "The two fixed networks must know the images that are encoded."

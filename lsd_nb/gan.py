@@ -226,6 +226,18 @@ class GANConfig(Config):
             schedule="late",
             epochs=25,
         ),
+        "quick": dict(
+            width=64,
+            discriminator_width=48,
+            betas=(0.5, 0.99),
+            dropout=0.0,
+            discriminator_stages=3,
+            deviation=True,
+            penalty=1.0,
+            schedule="late",
+            epochs=0,
+            iterations=10_000,
+        ),
         "tiny": dict(
             width=16,
             discriminator_width=16,
@@ -255,7 +267,7 @@ class GANConfig(Config):
     }
     added: ClassVar[dict] = dict(
         **dict(discriminator_stages=2, deviation=False, penalty=0.0, penalty_every=8),
-        **dict(schedule="constant", channels=1, size=28),
+        **dict(schedule="constant", channels=1, size=28, iterations=0),
     )
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
     channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
@@ -272,6 +284,7 @@ class GANConfig(Config):
     penalty_every: int = 8  # iterations from one gradient penalty to the next
     schedule: str = "constant"  # learning rates: "constant" or "late", see `schedule_for`
     epochs: int = 20  # passes over the training images
+    iterations: int = 0  # with 0 epochs: as many epochs as make so many iterations, at most 150
     batch_size: int = 64  # images per step, over all processes
     lr: float = 2e-4  # learning rate of both optimisers
     betas: tuple = (0.5, 0.999)  # Adam's decay rates

@@ -696,6 +696,25 @@ def _report_never(never, among):
         "give images of every label"
     )
 
+
+def _report_undrawn(never, found, classifier, images, plan):
+    "`LSDError` if the images do show the labels to which no code decodes."
+    if not hasattr(images, "shape"):
+        return
+    few = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:2000]
+    with torch.inference_mode():
+        x = _pick(images, few).to(plan.device)
+        seen = torch.cat([classifier(b).argmax(1) for b in x.split(500)]).cpu()
+    lost = sorted(set(never) & set(seen.tolist()))
+    if lost:
+        counts = found.counts[0]
+        raise LSDError(
+            f"the images show label {', '.join(map(str, lost))}, but none of {found.draws:,} codes "
+            f"decodes to it ({100 * float(counts.max() / counts.sum()):.1f} % decode to label "
+            f"{int(counts.argmax())}): the generator has collapsed, or the encoder has not learned "
+            "yet; train them again or longer"
+        )
+
 # %% ../nbs/05_labelled_latents.ipynb #90e7792b
 def _encode_jobs(encoder, generator, classifier, images, labels, plan, classes=None):
     "The jobs of step 4a by (set, part), and how many labels and dimensions there are."
@@ -751,6 +770,8 @@ def encode_labelled(
     found = _do_all(jobs, "encoding images", None, progress)
     never = (found.counts[0] == 0).nonzero().flatten().tolist()
     if never:
+        if labels is None and classifier:
+            _report_undrawn(never, found, classifier, images, plan)
         _report_never(never, f"{found.draws:,} encoded images")
     return found
 
@@ -971,7 +992,10 @@ class MeansConfig(Config):
     presets: ClassVar = {
         name: dict(encoder=EncoderConfig.preset(name))
         for name in ("paper", "reference", "small", "convincing")
-    } | {"tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2)}
+    } | {
+        "quick": dict(encoder=EncoderConfig.preset("quick"), per_set=1000),
+        "tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2),
+    }
     version: ClassVar[int] = 2  # of the algorithm: it is part of the key
     ranges: ClassVar = {"per_set": (1, None), "n_sets": (1, None), "parts": (0, None)}
     choices: ClassVar = {

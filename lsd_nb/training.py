@@ -731,7 +731,7 @@ def schedule_for(
         return torch.optim.lr_scheduler.LambdaLR(optimiser, partial(_late, iterations))
     if name != "onecycle":
         raise LSDError(f"unknown schedule {name!r}: expected onecycle, late or constant")
-    steps = max(1, iterations) + 1
+    steps = max(4, iterations) + 1  # a quarter of less is no iteration
     return OneCycleLR(optimiser, lr, total_steps=steps, pct_start=0.25, cycle_momentum=False)
 
 # %% ../nbs/93_training.ipynb #fde0dd00

@@ -12,14 +12,16 @@ import stat
 import tarfile
 import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pooch
 import pytest
 import torch
 from tinydata import FILES, idx, md5, no_network, one_line, put, source_of, tiny
+from typer.testing import CliRunner
 
-from lsd_nb import fetching
+from lsd_nb import cli, fetching
 from lsd_nb.core import LSDError
 from lsd_nb.data import load_dataset
 from lsd_nb.fetching import (
@@ -430,6 +432,21 @@ def test_the_operating_system_has_them(fashion, tmp_path, monkeypatch, capsys):
     (system / f"{FILES[2]}.gz").write_bytes(gzip.compress(b"other"))
     with pytest.raises(LSDError, match=f"found {system}.*sum differs"):
         load_dataset("fashion_mnist", progress=False)
+
+
+SYSTEM = Path(KNOWN["fashion_mnist"].system[0])
+
+
+@pytest.mark.skipif(not SYSTEM.is_dir(), reason="apt install dataset-fashion-mnist")
+def test_what_debian_has_is_verified(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LSD_NB_DATA", str(tmp_path))
+    data = load_dataset("fashion_mnist")
+    assert "four files verified" in capsys.readouterr().err
+    assert [len(s.labels) for s in (data.train, data.valid, data.test)] == [55_000, 5_000, 10_000]
+    assert data.test.labels[:5].tolist() == [9, 2, 1, 1, 6]  # a boot, a pullover, two trousers …
+    done = CliRunner().invoke(cli.app, ["doctor", "--json", "--device", "cpu"])
+    said = json.loads(done.stdout)["data"]["fashion_mnist"]
+    assert said == f"verified, in {SYSTEM}"  # doctor and `data` agree
 
 
 def test_a_good_packed_file_beside_a_damaged_one(fashion):

@@ -284,6 +284,17 @@ def test_a_collapsed_generator_is_named():
     assert "label 0, 1, 3 never appeared" in str(e.value)
 
 
+def test_labels_that_images_show_and_no_code_decodes_to():
+    images = torch.eye(4).repeat(20, 1)
+    flat = torch.tensor([0.0, 0, 1, 0])
+    options = {"per_set": 20, **HERE}
+    with pytest.raises(LSDError, match="show label 0, 1, 3, but none of 80 codes") as e:
+        encode_labelled(certain, lambda z: z * 0 + flat, largest, images, **options)
+    assert "100.0 % decode to label 2" in str(e.value) and "every label" not in str(e.value)
+    with pytest.raises(LSDError, match="label 3 does not appear among 60 encoded images: give"):
+        encode_labelled(certain, identity, largest, images[images[:, 3] == 0], **options)
+
+
 def test_the_key_covers_what_changes_the_means():
     config = MeansConfig()
     same = MeansConfig(parts=config.settled("cpu").parts)
