@@ -208,8 +208,7 @@ def data(
     text = f"{d.name}: {summary(d)}{', verified' if name in KNOWN else ''}"
     text += f"\nin {folder}" if folder else ""
     if store:
-        report["stored"] = str(save_dataset(d, store))
-        text += f"\nstored: --dataset {store}"
+        text += f"\nstored: --dataset {report.setdefault('stored', str(save_dataset(d, store)))}"
     if picture:
         mix = torch.Generator().manual_seed(seed)
         some = torch.randperm(len(d.train.labels), generator=mix)[:100]

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'HUES', 'SIZES', 'MOST_EPOCHS', 'Split', 'ImageData', 'as_images', 'as_labels', 'fit_size', 'sprites',
-           'Shape', 'network_size', 'quarter', 'data_shape', 'open_shape', 'load_dataset', 'summary', 'mnist',
-           'save_dataset', 'load_for', 'batches']
+           'Shape', 'quarter', 'data_shape', 'open_shape', 'load_dataset', 'summary', 'mnist', 'save_dataset',
+           'load_for', 'batches']
 
 # %% ../nbs/01_data.ipynb #dffd3541
 import colorsys
@@ -644,7 +644,7 @@ class Shape(NamedTuple):
     images: int  # how many there are for training, ≥ 1
 
 
-def network_size(
+def _size_for(
     height: int,  # of the pictures, in pixels, ≥ 1
     width: int,  # in pixels, ≥ 1
 ) -> int:  # one of `SIZES`
@@ -682,7 +682,7 @@ def _look(
     found = _find(name, False, size or None, "resize")
     n, channels, h, w = found.train.images.shape
     left = n - _held_out(n) if found.test else n - _seventh(n) - _held_out(n - _seventh(n))
-    return Shape(channels, size or network_size(h, w), len(found.classes), left)
+    return Shape(channels, size or _size_for(h, w), len(found.classes), left)
 
 
 def data_shape(
