@@ -77,6 +77,7 @@ STUDIES = [
     "classification",
     "denoising",
     "rotation",
+    "own_pictures",
     "representation",
     "autoencoders",
     "heatmaps",
