@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'jittered', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'codes_of_pairs', 'shortened',
-           'best_starts', 'invert_images', 'report_of', 'LatentSpectralDecomposition']
+           'jittered', 'clear_path', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'codes_of_pairs',
+           'shortened', 'best_starts', 'invert_images', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -242,41 +242,65 @@ def jittered(
     images: Tensor,  # (N, C, H, W)
     noise: torch.Generator,  # source of randomness, on the CPU
     strength: float = 1.0,  # 1: shifts of a pixel in 28, 0.1 of shear and stretch, noise of 0.2
+    alike: bool = False,  # one random movement and noise for all images
 ) -> Tensor:  # (N, C, H, W), differentiable
     "Images shifted, sheared and stretched a little at random, with noise."
-    u = 2 * torch.rand(len(images), 2, 3, generator=noise) - 1
+    n = 1 if alike else len(images)
+    u = 2 * torch.rand(n, 2, 3, generator=noise) - 1
     theta = torch.eye(2, 3) + strength * u * torch.tensor([0.1, 0.1, 2 / 28])
-    grid = F.affine_grid(theta.to(images), list(images.shape), align_corners=False)
-    paper = images.amin()
+    theta = theta.expand(len(images), 2, 3).to(images)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    paper = images.amin((1, 2, 3), keepdim=True)
     moved = F.grid_sample(images - paper, grid, align_corners=False) + paper
-    return moved + 0.2 * strength * torch.randn(images.shape, generator=noise).to(images)
+    return moved + 0.2 * strength * torch.randn(n, *images.shape[1:], generator=noise).to(images)
 
+# %% ../nbs/08_decomposition.ipynb #3ae2f77b
+def clear_path(
+    models: LatentModel,  # with a classifier; images (C, H, W)
+    path: Tensor,  # latents (N, F, M), F ≥ 2; the first frame stays
+    source: Tensor,  # columns of the labels that they leave in the classifier's logits (N,)
+    target: Tensor,  # columns of the labels to arrive at (N,)
+    iterations: int = 20,  # of Adam, ≥ 0
+    pull: float = 0.05,  # weight of the last frame's squared distance from its start, ≥ 0
+    smooth: float = 0.05,  # weight of the squared steps, ≥ 0
+    seed: int = 0,  # of shifts and noise
+) -> Tensor:  # (N, F, M), on the CPU; as it was, where the networks give no gradients
+    "Descend until the last frame shows the target, and each between one of both labels."
+    size, parts = max(1, models.batch_size // path.shape[1]), []
+    for part, a, b in zip(*(t.split(size) for t in (path, source, target)), strict=True):
+        first, start = part.to(models.device).float().split([1, part.shape[1] - 1], 1)
+        u, noise = start.clone().requires_grad_(), torch.Generator().manual_seed(seed)
+        center, adam = models.center.to(u), torch.optim.Adam([u], 0.1)
+        radius = (start - center).norm(dim=2)
+        for _ in range(iterations):
+            images = models.decode_batch(u.flatten(0, 1)).float()
+            images = jittered(images, noise, alike=True) if images.ndim == 4 else images
+            p = models.label_batch(images).float().log_softmax(1).unflatten(0, u.shape[:2])
+            if not p.requires_grad:
+                break
+            old, new = (p[torch.arange(len(p)), :, label] for label in (a, b))
+            clear = p.exp().mul(p).sum(2) + torch.logaddexp(old, new)
+            steps = torch.cat([first, u[:, :-1], u[:, -1:].detach()], 1).diff(dim=1)
+            loss = -new[:, -1].sum() - clear[:, :-1].sum() + smooth * steps.square().sum()
+            loss = loss + pull * (u[:, -1] - start[:, -1]).square().sum()
+            loss = loss + 0.05 * ((u - center).norm(dim=2) - radius).square().sum()
+            (u.grad,) = torch.autograd.grad(loss, u)
+            adam.step()
+        parts.append(torch.cat([first, u.detach()], 1).cpu())
+    return torch.cat(parts)
 
+# %% ../nbs/08_decomposition.ipynb #5cdbba75
 def polished(
     models: LatentModel,  # with a classifier; images (C, H, W)
     z: Tensor,  # latents (N, M) to start from
     target: Tensor,  # numbers of the labels to show (N,), columns of the classifier's logits
-    iterations: int = 10,  # of Adam, ≥ 0
+    iterations: int = 20,  # of Adam, ≥ 0
     pull: float = 0.05,  # weight of the squared distance from the start, ≥ 0
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # latents (N, M), on the CPU
-    "Descend the cross-entropy of the label on jittered images, without going far."
-    noise, parts = torch.Generator().manual_seed(seed), []
-    for start, goal in zip(
-        z.split(models.batch_size), target.split(models.batch_size), strict=True
-    ):
-        first = start.to(models.device).float()
-        u, y = first.clone().requires_grad_(), goal.to(models.device)
-        adam = torch.optim.Adam([u], 0.1)
-        for _ in range(iterations):
-            logits = models.label_batch(jittered(models.decode_batch(u).float(), noise))
-            off = (u - models.center.to(u)).norm(dim=1) - models.radius
-            kept = pull * (u - first).square().sum() + 0.05 * off.square().sum()
-            loss = F.cross_entropy(logits.float(), y, reduction="sum") + kept
-            (u.grad,) = torch.autograd.grad(loss, u)
-            adam.step()
-        parts.append(u.detach().cpu())
-    return torch.cat(parts)
+    "The last frame of `clear_path` alone: descend the cross-entropy of the label."
+    path = torch.stack([z, z], 1)
+    return clear_path(models, path, target, target, iterations, pull, seed=seed)[:, -1]
 
 # %% ../nbs/08_decomposition.ipynb #734978bb
 def rotation_frames(
@@ -287,6 +311,7 @@ def rotation_frames(
     steps: int = 3,  # frames per pair of labels, ≥ 1
     kind: str = "swap",  # "swap", "paper" (rank one, equation (12)) or "plane" (Givens)
     confidence: float = 0.9,  # "swap": how sure the classifier must be of each label, in (0, 1)
+    polish: int = 20,  # "swap": iterations of descent afterwards, see `clear_path`, ≥ 0
 ) -> Tensor:  # (N, 1 + steps · (len(path) - 1), M); the first is z itself
     "Latents on their way from label to label."
     if kind not in ("swap", "paper", "plane"):
@@ -298,14 +323,19 @@ def rotation_frames(
     rows = [basis.index_of(label) for label in path]
     if kind != "swap":
         return rotation_path(z, basis, rows, steps, kind)
-    frames, scaled, own = [z], models.on_shell(z), leading(basis, z)
+    classes, labels = (np.asarray(v).tolist() for v in (basis.classes_, basis.labels_))
+    frames, scaled, own = z[:, None], models.on_shell(z), leading(basis, z)
+    source = torch.tensor([classes.index(labels[k]) for k in own.tolist()], dtype=torch.long)
     for label, row in zip(path[1:], rows[1:], strict=True):
         goal = relabelled(models, basis, z, label, confidence)
         goal = torch.where((own == row)[:, None], scaled, goal)
-        last, center = frames[-1], models.center.to(z)
-        arc = (slerp(last - center, goal - center, r / steps) for r in range(1, steps + 1))
-        frames += [center + a for a in arc]
-    return torch.stack(frames, 1)
+        last, center = frames[:, -1], models.center.to(z)
+        arc = [center + slerp(last - center, goal - center, r / steps) for r in range(steps + 1)]
+        way, target = torch.stack(arc, 1), torch.full_like(source, classes.index(label))
+        if polish and models.classifier is not None:
+            way = clear_path(models, way, source, target, polish).to(z)
+        frames, source = torch.cat([frames, way[:, 1:]], 1), target
+    return frames
 
 # %% ../nbs/08_decomposition.ipynb #00b66bdb
 def basis_of(
@@ -644,7 +674,7 @@ class LatentSpectralDecomposition:
         "Latents that decode to a label, see `relabelled`."
         z, basis = self.models.check_latents(z), self.fitted()
         new = relabelled(self.models, basis, z, label, confidence, share)
-        if not polish:
+        if not polish or self.classifier is None:
             return new
         number = np.asarray(basis.classes_).tolist().index(label)
         return polished(self.models, new, torch.full((len(new),), number), polish)
@@ -652,8 +682,9 @@ class LatentSpectralDecomposition:
     def relabel(
         self, images: Any = None, label: Any = None, latents: Any = None, **options: Any
     ) -> Tensor:
-        "Images (N, …) that show another label, in the same hand; options are those of `edit`."
-        return self.decode(self.edit(self.encode(images, latents=latents), label, **options))
+        "Images (N, …) with another label, where `rotate` arrives; options are those of `edit`."
+        z = self.encode(images, latents=latents)
+        return self.decode(self.edit(z, label, **{"polish": 20, **options}))
 
     def rotate(
         self,
@@ -664,12 +695,13 @@ class LatentSpectralDecomposition:
         sample: bool = False,  # use a sampled code instead of the mean
         confidence: float = 0.9,  # "swap": how sure the classifier must be of each label, in (0, 1)
         latents: Any = None,  # (N, M) instead of images
+        polish: int = 20,  # "swap": iterations of descent, see `clear_path`; 0 for arcs alone
         # (N, frames, …), frames = 1 + steps · (len(path) - 1); the first is the decoded code itself
     ) -> Tensor:
         "From label to label along the path, decoding each frame; see `rotation_frames`."
         path = list(self.fitted().classes_ if path is None else path)
         z = self.encode(images, sample, latents=latents)
-        frames = rotation_frames(self.models, self.basis, z, path, steps, kind, confidence)
+        frames = rotation_frames(self.models, self.basis, z, path, steps, kind, confidence, polish)
         return self.decode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def report(self, images: Any = None, labels: Any = None, latents: Any = None) -> str:

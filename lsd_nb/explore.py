@@ -49,13 +49,16 @@ def with_amplitudes(
 
 # %% ../nbs/15_explore.ipynb #8423c347
 def turned(
-    z: Tensor,  # latents (N, M)
-    goal: Tensor,  # where to turn to (N, M)
-    angle: float,  # in degrees: 0 stays at z, 90 arrives
+    path: Tensor,  # frames (N, F, M) from latents to where they turn to, F ≥ 2
+    angle: float,  # in degrees, 0 to 90: 0 is the first frame, 90 the last
     center: Tensor | float = 0.0,  # to turn around (M,)
 ) -> Tensor:  # latents (N, M)
-    "A place on the arc from latents to others."
-    return center + slerp(z - center, goal - center, angle / 90) if angle else z
+    "A place on the way: on the arc between the two frames next to it."
+    place = angle / 90 * (path.shape[1] - 1)
+    k = min(int(place), path.shape[1] - 2)
+    if place == k:
+        return path[:, k]
+    return center + slerp(path[:, k] - center, path[:, k + 1] - center, place - k)
 
 # %% ../nbs/15_explore.ipynb #08a54dd4
 def as_digit(
@@ -222,14 +225,14 @@ def knob_strip(
     basis, classes = lsd.basis, lsd.basis.classes_.tolist()
     c, own = torch.as_tensor(basis.transform(z))[0], basis.predict(z).tolist()[0]
     other = classes[(classes.index(own) + 1) % len(classes)]
-    goal, at = _goal(lsd, z, other), basis.index_of(other)
+    way, at = _way(lsd, z, other), basis.index_of(other)
     center = lsd.models.center
     shares = (1, 0.5, 0.3, 0.2, 0.1, 0.06, 0.04, 0.02, 0.01)
     kept = [max(1, round(len(c) * share)) for share in shares]
     angles, values = np.linspace(0, 90, 9), np.linspace(-1, 1, 9)
     rows = {
         "keep": [(f"{n} kept", basis.inverse_transform(knobs(c, n)[None])) for n in kept],
-        f"turn {own} → {other}": [(f"{a:.0f}°", turned(z, goal, a, center)) for a in angles],
+        f"turn {own} → {other}": [(f"{a:.0f}°", turned(way, a, center)) for a in angles],
         f"set {other}": [
             (f"{v:+.2f}", with_amplitudes(basis, z, knobs(c, change=(at, v))[None])) for v in values
         ],
@@ -249,9 +252,9 @@ def knob_strip(
     return file.getvalue()
 
 
-def _goal(lsd, z, label):
-    "Where `rotate` goes from a latent (1, M) to show a label."
-    return rotation_frames(lsd.models, lsd.basis, z, [label, label], 1)[:, -1]
+def _way(lsd, z, label):
+    "The frames (1, 4, M) of `rotate` from a latent (1, M) to a label."
+    return rotation_frames(lsd.models, lsd.basis, z, [label, label])
 
 
 def _shown(image, limits):
@@ -279,7 +282,7 @@ class Explorer:
         w, Pad = _widgets()
         self.lsd, self.images, self.size, self.milliseconds = lsd, images, size, []
         self._quiet = True
-        self._goal: tuple[Any, Any, Any] = (None, None, None)
+        self._way: tuple[Any, Any, Any] = (None, None, None)
         self.names = vector_names(lsd.basis, len(self._look(images[:1])))
         made = _knobs_of(w, self.names, lsd.basis.classes_.tolist(), len(images))
         self.pick, self.keep, self.goal, self.angle, self.vector, self.amplitude = made
@@ -350,9 +353,9 @@ class Explorer:
         label, angle = self.goal.value, self.angle.value
         if label is None or not angle:
             return z
-        if label != self._goal[0] or not torch.equal(z, self._goal[1]):
-            self._goal = label, z, _goal(self.lsd, z, label)
-        return turned(z, self._goal[2], angle, self.lsd.models.center)
+        if label != self._way[0] or not torch.equal(z, self._way[1]):
+            self._way = label, z, _way(self.lsd, z, label)
+        return turned(self._way[2], angle, self.lsd.models.center)
 
     def _png(self, image):
         "A picture of the first of images, as large as on the screen."
