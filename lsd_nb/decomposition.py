@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
            'jittered', 'clear_path', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'codes_of_pairs',
-           'shortened', 'best_starts', 'invert_images', 'report_of', 'LatentSpectralDecomposition']
+           'shortened', 'best_starts', 'invert_images', 'map_codes', 'probable_codes', 'report_of',
+           'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -224,17 +225,21 @@ def relabelled(
         raise LSDError(f"confidence is {confidence}: expected a probability in (0, 1)")
     z, goal, own = models.on_shell(z), basis.index_of(label), leading(basis, z)
     had = torch.as_tensor(basis.transform(z))[torch.arange(len(z)), own].abs()
+    there = own == goal
     if models.classifier is None:
-        return exchange(models, basis, z, own, goal, had.clamp(min=0.7))
-    new, left = z.clone(), torch.arange(len(z))
+        new = exchange(models, basis, z, own, goal, had.clamp(min=0.7))
+        return torch.where(there[:, None], z, new)
     target = np.asarray(basis.classes_).tolist().index(label)
+    p = models.judge(z)
+    there &= (p.argmax(1) == target) & (p.amax(1) >= confidence)
+    new, left = z.clone(), (~there).nonzero().flatten()
     for level in _LEVELS:
+        if not len(left):
+            break
         least = (share * had[left]).clamp(min=level)
         new[left] = exchange(models, basis, z[left], own[left], goal, least)
         p = models.judge(new[left])
         left = left[(p.argmax(1) != target) | (p.amax(1) < confidence)]
-        if not len(left):
-            break
     return new
 
 # %% ../nbs/08_decomposition.ipynb #cba3f3fa
@@ -324,11 +329,10 @@ def rotation_frames(
     if kind != "swap":
         return rotation_path(z, basis, rows, steps, kind)
     classes, labels = (np.asarray(v).tolist() for v in (basis.classes_, basis.labels_))
-    frames, scaled, own = z[:, None], models.on_shell(z), leading(basis, z)
+    frames, own = z[:, None], leading(basis, z)
     source = torch.tensor([classes.index(labels[k]) for k in own.tolist()], dtype=torch.long)
-    for label, row in zip(path[1:], rows[1:], strict=True):
+    for label in path[1:]:
         goal = relabelled(models, basis, z, label, confidence)
-        goal = torch.where((own == row)[:, None], scaled, goal)
         last, center = frames[:, -1], models.center.to(z)
         arc = [center + slerp(last - center, goal - center, r / steps) for r in range(steps + 1)]
         way, target = torch.stack(arc, 1), torch.full_like(source, classes.index(label))
@@ -488,6 +492,62 @@ def invert_images(
             found.append(z.detach().cpu())
     return torch.cat(found)
 
+# %% ../nbs/08_decomposition.ipynb #41e2677d
+def map_codes(
+    models: LatentModel,  # to decode, with gradients
+    images: Tensor,  # noisy images (N, …)
+    starts: Tensor,  # latents to start from (S, N, M), S ≥ 1
+    sigma: float,  # the noise's deviation, in units of the range of the images, > 0
+    mask: Tensor | None = None,  # which pixels count, of the images' shape: 0 or 1; None for all
+    rounds: tuple = ((20, 3), (40, 1), (60, 1)),  # iterations of Adam, and starts kept after them
+    lr: float = 0.1,  # its learning rate, > 0
+) -> Tensor:  # latents (N, M), on the CPU: of least energy
+    "The most probable codes of noisy images."
+    if not (0 < sigma < math.inf and lr > 0):
+        raise LSDError(f"sigma is {sigma}, lr {lr}: expected positive numbers")
+    low, high = models.image_range or (-1.0, 1.0)
+    weight, found = 0.5 / (sigma * (high - low)) ** 2, []
+    known = torch.ones_like(images) if mask is None else mask.to(images).expand_as(images)
+    size = max(1, models.batch_size // len(starts))
+    parts = zip(images.split(size), known.split(size), starts.split(size, 1), strict=True)
+    for x, m, z in ((t.to(models.device).float() for t in part) for part in parts):
+        for iterations, keep in rounds:
+            z = z.detach().clone().requires_grad_()
+            adam = torch.optim.Adam([z], lr)
+            for left in range(iterations, -1, -1):
+                drawn = models.decode_batch(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
+                off = (m * (drawn - x)).square().flatten(2).sum(2)
+                energy = weight * off + 0.5 * (z - models.center.to(z)).square().sum(2)
+                if not off.requires_grad:
+                    raise LSDError("the generator gives no gradients: denoise by k instead")
+                if left:
+                    (z.grad,) = torch.autograd.grad(energy.sum(), z)
+                    adam.step()
+            best = energy.detach().topk(min(keep, len(z)), 0, largest=False).indices
+            z = z.detach().gather(0, best[:, :, None].expand(-1, -1, z.shape[2]))
+        found.append(z[0].cpu())
+    return torch.cat(found)
+
+# %% ../nbs/08_decomposition.ipynb #aefaf0e8
+def probable_codes(
+    lsd: Any,  # a fitted `LatentSpectralDecomposition`
+    images: Any,  # noisy images (N, …), any finite values
+    sigma: float | None = None,  # the noise's deviation, in units of the range of the images, > 0
+    mask: Any = None,  # which pixels count, of the images' shape: 0 or 1; None for all
+) -> Tensor:  # latents (N, M), on the CPU
+    "Most probable codes, from the encoder's and the labels' means."
+    if sigma is None:
+        raise LSDError("a mask needs sigma: say how strong the noise is (0.05 for clean pixels)")
+    if images is None:
+        raise LSDError("sigma and mask are for images, not for latents: leave them out")
+    x, basis = lsd.models.check_images(_gathered(images), True).float(), lsd.fitted()
+    means = torch.as_tensor(basis.means_)[torch.as_tensor(basis.first_set)].float()
+    starts = [m.expand(len(x), -1) for m in means.cpu()]
+    if lsd.encoder is not None:
+        starts.append(lsd.encode(x, unclipped=True))
+    known = None if mask is None else torch.as_tensor(mask)
+    return map_codes(lsd.models, x, torch.stack(starts), sigma, known)
+
 # %% ../nbs/08_decomposition.ipynb #4d3fcbac
 def report_of(
     models: LatentModel,  # the three maps
@@ -523,8 +583,7 @@ class LatentSpectralDecomposition:
     def __init__(
         self,
         generator: Callable,  # latents (N, *latent_shape) → images (N, …)
-        classifier: Callable
-        | None = None,  # images → logits (N, l); without it, `fit` needs labels
+        classifier: Callable | None = None,  # images → logits (N, l); else `fit` needs labels
         encoder: Callable | None = None,  # images → (mean, log-deviation) or the latent alone
         method: str | None = None,  # see `basis_of`; default: the recommended basis
         set_weight: float = 1.0,  # for "lowdin": weight of set 1; 1 is symmetric, inf set-wise
@@ -541,12 +600,8 @@ class LatentSpectralDecomposition:
         more |= dict(latent_shape=latent_shape, prior=prior, device=device, batch_size=batch_size)
         self.models = LatentModel(generator, classifier, encoder, **more)
         self.generator, self.classifier, self.encoder = generator, classifier, encoder
-        self.method, self.set_weight, self.n_sets, self.per_set = (
-            method,
-            set_weight,
-            n_sets,
-            per_set,
-        )
+        self.method, self.set_weight = method, set_weight
+        self.n_sets, self.per_set = n_sets, per_set
         self.seed, self.progress = seed, progress
 
     @property
@@ -658,8 +713,11 @@ class LatentSpectralDecomposition:
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
         rescale: bool = True,  # to the norm of the whole code; the paper decodes the shorter one
         latents: Any = None,  # (N, M) instead of images
+        **known: Any,  # instead of k, the noise's `sigma`, and a `mask`: see `probable_codes`
     ) -> Tensor:  # images (N, …)
-        "Keep the k largest |amplitudes| and decode what is left."
+        "Keep the k largest |amplitudes|, or find the most probable code, and decode it."
+        if known:
+            return self.decode(probable_codes(self, images, **known))
         z = self.encode(images, sample, unclipped=unclipped, latents=latents)
         return self.decode(shortened(z, self.fitted(), k, rescale))
 
@@ -683,8 +741,8 @@ class LatentSpectralDecomposition:
         self, images: Any = None, label: Any = None, latents: Any = None, **options: Any
     ) -> Tensor:
         "Images (N, …) with another label, where `rotate` arrives; options are those of `edit`."
-        z = self.encode(images, latents=latents)
-        return self.decode(self.edit(z, label, **{"polish": 20, **options}))
+        z, options = self.encode(images, latents=latents), {"polish": 20, **options}
+        return self.decode(self.edit(z, label, **options))
 
     def rotate(
         self,

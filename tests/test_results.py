@@ -1,5 +1,6 @@
 """The results chapters: functions on toys with a known answer, and the stored numbers."""
 
+import ast
 import json
 import math
 
@@ -23,12 +24,14 @@ from lsd_nb.studies.classification import (
 )
 from lsd_nb.studies.reproduction import bases_of, run_trials, scoreboard_row, weight_curve
 from lsd_nb.studies.rotation import (
-    compare_editors,
+    along,
+    basis_editors,
+    compare_editor,
     correlation,
-    editors,
-    mark_edit,
+    edit_path,
     peer_directions,
-    summarise,
+    peer_editors,
+    without_others,
 )
 from lsd_nb.studies.scoreboard import format_table, full_table
 from lsd_nb.studies.topology import (
@@ -225,39 +228,122 @@ def test_trained_classifiers_learn(toy):
 # ---- rotation
 
 
-def test_every_editor_on_the_toy(toy):
+class Reader(torch.nn.Module):
+    "Reads the toy: features are pixels."
+
+    def features(self, x):
+        return x.flatten(1)
+
+    def head(self, f):
+        return read(f)
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+
+def toy_editors(lsd, x, y):
+    peers = peer_directions(lsd.generator, lsd.encode(x), y)
+    published = lsd.with_basis("gram_schmidt")
+    return basis_editors(lsd, published) | peer_editors(peers, lsd.encode(x), y, 0.8)
+
+
+@pytest.mark.parametrize("rules", ["alone", "stop", "descent"])
+def test_every_editor_on_the_toy(toy, rules):
     lsd, x, y = toy
-    ways = editors(lsd, peer_directions(lsd.generator, lsd.encode(x), y), distance=3.0)
-    rows = compare_editors(lsd, ways, x[:400], y[:400], progress=False)
-    assert len(rows) == len(ways) * L * (L - 1)
-    by = {r["editor"]: r for r in summarise(rows)}
-    assert by["adaptive swap"]["success"] > 0.97
-    assert by["paper"]["variation"] < by["adaptive swap"]["variation"]
-    assert by["SVM"]["success"] > 0.5, "in a space where labels are axes, a linear direction works"
-    sources = lsd.encode(x[:400])[y[:400] == 1]
-    for r in (r for r in rows if (r["source"], r["target"]) == (1, 2)):
-        frames = ways[r["editor"]](sources, 1, 2, 3)
+    ways, real, judge = toy_editors(lsd, x, y), (x, y), Reader()
+    shares = {}
+    for name, editor in ways.items():
+        if rules == "descent" and name not in ("swap", "SVM"):
+            continue
+
+        def path(z, a, b, editor=editor):
+            return edit_path(lsd.models, editor, z, a, b, rules, steps=3)
+
+        row = compare_editor(lsd, path, x[:200], y[:200], judge, real)
+        shares[name] = row["success"]
+        assert len(row["pairs"]) == L * (L - 1) and row["n"] == (L - 1) * 200
+        pair = next(r for r in row["pairs"] if r[:2] == [1, 2])
+        frames = path(lsd.encode(x[:200])[y[:200] == 1], 1, 2)
         seen = read(Drawing()(frames[:, 1:].flatten(0, 1))).argmax(1).unflatten(0, (-1, 3))
-        arrived = (seen[:, -1] == 2).double().mean().item()
+        assert pair[2] == pytest.approx((seen[:, -1] == 2).double().mean().item(), abs=0.02), name
         third = ((seen != 1) & (seen != 2)).any(1).double().mean().item()
-        assert r["success"] == pytest.approx(arrived), r["editor"]
-        assert r["leakage"] == pytest.approx(third), r["editor"]
+        assert pair[3] == pytest.approx(third, abs=0.02), name
+    if rules != "alone":
+        assert min(shares["swap"], shares["SVM"]) > 0.97, "who may ask the classifier arrives"
+
+
+def test_equal_amounts_are_equal_ways(toy):
+    lsd, x, y = toy
+    z, ways = lsd.encode(x[y == 0][:20]), toy_editors(lsd, x, y)
+    start = on_sphere(z)
+    for name in ("PCA", "SeFa", "SVM", "LDA", "mean shift", "SVM, conditional"):
+        end = ways[name].move(start, 0, 1, 0.5)
+        angles = torch.nn.functional.cosine_similarity(start, end).acos()
+        torch.testing.assert_close(angles, torch.full((20,), 0.5), atol=1e-3, rtol=0)
+
+
+def test_a_great_circle_returns_after_a_turn():
+    z = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    whole = along(z, torch.ones(5), 2 * math.pi)
+    torch.testing.assert_close(whole, on_sphere(z), atol=1e-4, rtol=0)
+
+
+def test_conditional_direction_leaves_other_scores():
+    rows = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
+    d = without_others(rows, 1, 3)
+    assert (rows[[0, 2]] @ d).abs().max() < 1e-5
+    assert rows[3] @ d > rows[1] @ d
 
 
 def test_plane_rotation_comes_back_and_rank_one_does_not(toy):
     lsd, x, y = toy
-    z = lsd.encode(x[y == 0])
-    way = editors(lsd)
-    there = way["plane"](z, 0, 1, 3)[:, -1]
-    index = lsd.basis.index_of(0), lsd.basis.index_of(1)
-    back = plane_rotation(torch.as_tensor(lsd.basis.vectors_), *index, -math.pi / 2)(there)
-    torch.testing.assert_close(back, on_sphere(z), atol=1e-3, rtol=0)
-    singular = torch.linalg.svdvals(way["paper"](z, 0, 1, 3)[:, -1])
+    z, ways = lsd.encode(x[y == 0]), toy_editors(lsd, x, y)
+    start, index = on_sphere(z), (lsd.basis.index_of(0), lsd.basis.index_of(1))
+    there = ways["plane"].move(start, 0, 1, math.pi / 2)
+    turn = plane_rotation(lsd.basis, *index, -math.pi / 2)
+    if not torch.as_tensor(lsd.basis.center_).any():
+        torch.testing.assert_close(on_sphere(turn(there)), start, atol=1e-3, rtol=0)
+    singular = torch.linalg.svdvals(ways["paper"].move(start, 0, 1, math.pi / 2))
     assert singular[1] < 1e-3 * singular[0], "the paper's operator has rank one: all on one line"
     apart = torch.linalg.svdvals(there)
     assert apart[1] > 0.1 * apart[0], "a rotation keeps the latents apart"
-    marks = mark_edit(lsd, way["paper"], z, x[y == 0], x[y == 1], 0, 1)
-    assert marks["distance"] > 0.1
+
+
+def test_rotate_ends_where_relabel_does_and_does_not_depend_on_the_batch(toy):
+    lsd, x, y = toy
+    x = x[y == 0][:6]
+    frames = lsd.rotate(x, path=[0, 2], steps=2)
+    torch.testing.assert_close(frames[:, -1], lsd.relabel(x, 2), atol=1e-3, rtol=0)
+    alone = lsd.rotate(x[4:5], path=[0, 2], steps=2)
+    torch.testing.assert_close(frames[4:5], alone, atol=1e-3, rtol=0)
+    assert (read(frames[:, -1]).argmax(1) == 2).all()
+
+
+def test_the_judge_is_asked_in_no_edit(toy, monkeypatch):
+    "No loss and no stopping rule calls it: judges that fail disturb no editor under any rules."
+    from lsd_nb.judge import Judge
+
+    def fail(*_):
+        raise AssertionError("the judge was asked")
+
+    for name in ("forward", "features"):
+        monkeypatch.setattr(Judge, name, fail)
+        monkeypatch.setattr(Reader, name, fail)
+    lsd, x, y = toy
+    z = lsd.encode(x[y == 0])[:3]
+    for name, editor in toy_editors(lsd, x, y).items():
+        for rules in ("alone", "stop", "descent"):
+            assert edit_path(lsd.models, editor, z, 0, 1, rules, 2).shape == (3, 3, M), name
+    assert lsd.rotate(x[:3], path=[0, 1], steps=2).shape == (3, 3, 1, SIDE, SIDE)
+    source = (ROOT / "lsd_nb" / "studies" / "rotation.py").read_text(encoding="utf-8")
+    asking = ["mark_edit", "compare_editor"]
+    functions = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+    mention = [
+        f.name
+        for f in functions
+        if any(isinstance(n, ast.Name) and n.id == "judge" for n in ast.walk(f))
+    ]
+    assert sorted(mention) == sorted(asking), "only marks ask the judge"
 
 
 def test_least_swap_without_a_classifier(toy):
@@ -288,7 +374,8 @@ def test_style_of_an_empty_image_is_finite():
 @pytest.mark.parametrize("name", ["topology", "classification", "rotation", "attributes"])
 def test_stored_results_are_of_the_bundled_encoder(name):
     header = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))["header"]
-    assert header["encoder"] == EncoderConfig.preset("small").key, (
+    preset = header.get("preset", "small")  # of the networks that a chapter measures
+    assert header["encoder"] == EncoderConfig.for_dataset("mnist", preset).key, (
         f"results/{name}.json is of another encoder: run its chapter with --slow"
     )
     assert header["seconds"] > 0 and header["hardware"]
@@ -322,9 +409,13 @@ def test_the_large_table(tmp_path):
 
 
 def test_the_default_rotation_reaches_what_it_promises():
-    "On all test images: 97 % of targets, no pair below 85 %, 0.85 of the natural variation."
+    "By the judge: 99 % of targets, no pair below 96 %, 0.85 of the natural variation, a clear way."
     found = json.loads((ROOT / "results" / "rotation.json").read_text(encoding="utf-8"))
-    best = next(r for r in found["summary"] if r["editor"] == "adaptive swap")
-    assert best["success"] >= 0.97 and best["worst_pair"] >= 0.85
-    assert best["variation"] >= 0.85 and best["pairs"] == 90
-    assert min(found["path"]["success"]) >= 0.97 and found["header"]["images"] == 10_000
+    best = found["default"]
+    assert best["success"] >= 0.99 and best["variation"] >= 0.85
+    assert best["slant"] >= 0.75 and best["stroke_width"] >= 0.7
+    assert best["third"] <= 0.1 and best["lowest"] >= 0.9
+    assert len(best["pairs"]) == 90 and best["worst_pair"] == min(p[2] for p in best["pairs"])
+    under = {r["editor"] for r in found["rows"] if r["rules"] == "descent"}
+    assert {"swap", "PCA", "SeFa", "SVM", "SVM, conditional", "LDA", "mean shift"} <= under
+    assert "optimal transport" in under, "all editors had the same rules"

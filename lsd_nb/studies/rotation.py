@@ -191,7 +191,7 @@ def stopped(
             break
     return new
 
-
+# %% ../../nbs/13_rotation.ipynb #610a197f
 def edit_path(
     models: Any,  # a `LatentModel` with a classifier
     editor: Editor,
@@ -284,10 +284,10 @@ def compare_editor(
     lowest = torch.cat([r.pop("lowest") for r in rows])
     shown = in_batches(judge.features, real[0][:2000])
     per_target = [np.mean([r["success"] for r in rows if r["target"] == k]) for k in names]
-    marks = [k for k in rows[0] if k not in ("source", "target", "n")]
+    names_of = [k for k in rows[0] if k not in ("source", "target", "n")]
     return {
         "n": len(lowest),
-        **{k: float(np.mean([r[k] for r in rows])) for k in marks},
+        **{k: float(np.mean([r[k] for r in rows])) for k in names_of},
         "worst_pair": min(r["success"] for r in rows),
         "worst_target": float(min(per_target)),
         "lowest": lowest.median().item(),

@@ -325,7 +325,7 @@ def examples(folder: Path) -> dict[str, dict]:
         "lsd.decode": {"z": z},
         "knobs": {"c": z[0], "keep": 2, "change": (1, 0.5)},
         "with_amplitudes": {"basis": b, "z": z[:1], "c": z[:1, :3]},
-        "turned": {"z": z[:1], "goal": z[1:2], "angle": 20.0, "center": 0.0},
+        "turned": {"path": z[:4].reshape(2, 2, 6), "angle": 20.0, "center": 0.0},
         "as_digit": {"ink": np.ones((40, 40)) * np.eye(40), "side": 28},
         "vector_names": {"basis": b, "n": 3},
         "spectrum_svg": {"before": z[0, :3], "after": z[1, :3], "chosen": 1}
