@@ -112,7 +112,7 @@ document.addEventListener('DOMContentLoaded', () => {
     const u = onShell(z),
       c = amplitudes(table, u);
     const own = firsts.reduce((best, k) => (Math.abs(c[k]) > Math.abs(c[best]) ? k : best));
-    if (own === goal) return u;
+    if (own === goal && (await sees(u))) return u;
     let found = u;
     for (const level of LEVELS) {
       const least = Math.max(0.8 * Math.abs(c[own]), level),
@@ -124,6 +124,99 @@ document.addEventListener('DOMContentLoaded', () => {
       if (await sees(found)) break;
     }
     return found;
+  }
+
+  /* an image moved by an affine map, bilinear, nothing outside; or, of a gradient, the way back */
+  function moved(image, theta, back) {
+    const low = back ? 0 : Math.min(...image),
+      out = new Float32Array(SIDE * SIDE).fill(low);
+    for (let y = 0; y < SIDE; y++)
+      for (let x = 0; x < SIDE; x++) {
+        const u = (2 * x + 1) / SIDE - 1,
+          v = (2 * y + 1) / SIDE - 1,
+          px = ((theta[0] * u + theta[1] * v + theta[2] + 1) * SIDE - 1) / 2,
+          py = ((theta[3] * u + theta[4] * v + theta[5] + 1) * SIDE - 1) / 2;
+        for (const i of [Math.floor(px), Math.floor(px) + 1])
+          for (const j of [Math.floor(py), Math.floor(py) + 1]) {
+            if (i < 0 || j < 0 || i >= SIDE || j >= SIDE) continue;
+            const w = (1 - Math.abs(px - i)) * (1 - Math.abs(py - j)),
+              here = y * SIDE + x,
+              there = j * SIDE + i;
+            if (back) out[there] += w * image[here];
+            else out[here] += w * (image[there] - low);
+          }
+      }
+    return out;
+  }
+
+  const softmax = (logits) => {
+    const top = Math.max(...logits),
+      e = logits.map((v) => Math.exp(v - top)),
+      sum = e.reduce((a, b) => a + b);
+    return e.map((v) => v / sum);
+  };
+
+  /* what a frame's loss says of its logits: of the last, the label b; of the others, a or b, surely */
+  function complaint(logits, a, b, last) {
+    const p = softmax(logits);
+    if (last) return p.map((v, k) => v - (k === b ? 1 : 0));
+    const log = p.map((v) => Math.log(Math.max(v, 1e-30))),
+      entropy = -dot(p, log),
+      both = a === b ? p[a] : p[a] + p[b];
+    return p.map((v, k) => -v * (log[k] + entropy) + v - (k === a || k === b ? v / both : 0));
+  }
+
+  /* lsd_nb.decomposition.clear_path, with its defaults, for one path of latents */
+  async function clearPath(path, a, b, { jitter, decodeAll, classifyAll, back }) {
+    const [first, ...start] = path,
+      m = first.length,
+      n = start.length,
+      pixels = SIDE * SIDE,
+      u = start.map((z) => Array.from(z)),
+      radius = start.map(norm),
+      [mean, square] = [0, 1].map(() => u.map(() => new Float64Array(m)));
+    for (const [t, { theta, noise }] of jitter.entries()) {
+      const images = await decodeAll(u.flat()),
+        shown = new Float32Array(n * pixels);
+      for (let k = 0; k < n; k++)
+        moved(images.slice(k * pixels, (k + 1) * pixels), theta, false).forEach((v, i) => {
+          shown[k * pixels + i] = v + noise[i];
+        });
+      const logits = Array.from(await classifyAll(shown)),
+        l = logits.length / n;
+      const wanted = u.flatMap((_, k) =>
+        complaint(logits.slice(k * l, (k + 1) * l), a, b, k === n - 1),
+      );
+      const byImage = await back.classifier(shown, wanted, n),
+        byDrawn = new Float32Array(n * pixels);
+      for (let k = 0; k < n; k++)
+        byDrawn.set(moved(byImage.slice(k * pixels, (k + 1) * pixels), theta, true), k * pixels);
+      const byLatent = await back.generator(u.flat(), byDrawn, n),
+        old = u.map((z) => z.slice());
+      for (let k = 0; k < n; k++) {
+        const long = norm(old[k]);
+        for (let i = 0; i < m; i++) {
+          const before = k ? old[k - 1][i] : first[i];
+          let g = byLatent[k * m + i] + 0.1 * (1 - radius[k] / long) * old[k][i];
+          g +=
+            k === n - 1
+              ? 0.1 * (old[k][i] - start[k][i])
+              : 0.1 * (2 * old[k][i] - before - old[k + 1][i]);
+          mean[k][i] = 0.9 * mean[k][i] + 0.1 * g;
+          square[k][i] = 0.999 * square[k][i] + 0.001 * g * g;
+          const [p, q] = [mean[k][i] / (1 - 0.9 ** (t + 1)), square[k][i] / (1 - 0.999 ** (t + 1))];
+          u[k][i] -= (0.1 * p) / (Math.sqrt(q) + 1e-8);
+        }
+      }
+    }
+    return [first, ...u];
+  }
+
+  /* lsd_nb.explore.turned: a place between frames */
+  function turned(path, angle) {
+    const place = (angle / 90) * (path.length - 1),
+      k = Math.min(Math.floor(place), path.length - 2);
+    return place === k ? path[k] : slerp(path[k], path[k + 1], place - k);
   }
 
   /* MNIST's way with a drawing: its box scaled to 20 pixels, its mass in the middle */
@@ -224,32 +317,45 @@ document.addEventListener('DOMContentLoaded', () => {
     const ort = await import(new URL('ort.js', base));
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = await get('ort.wasm', 'arrayBuffer');
-    const [table, examples, ...bytes] = await Promise.all([
-      get('basis.json', 'json'),
-      get('examples.json', 'json'),
-      ...['generator', 'classifier', 'encoder'].map((n) => get(`${n}.onnx`, 'arrayBuffer')),
+    const names = ['generator', 'classifier', 'encoder', 'generator_back', 'classifier_back'];
+    const [table, examples, jitter, ...bytes] = await Promise.all([
+      ...['basis', 'examples', 'jitter'].map((n) => get(`${n}.json`, 'json')),
+      ...names.map((n) => get(`${n}.onnx`, 'arrayBuffer')),
     ]);
     const sessions = [];
     for (const b of bytes)
       sessions.push(
         await ort.InferenceSession.create(new Uint8Array(b), { executionProviders: ['wasm'] }),
       );
-    const [generator, classifier, encoder] = sessions;
+    const [generator, classifier, encoder, ...backward] = sessions;
     const run = async (session, name, data, shape, out) =>
       (await session.run({ [name]: new ort.Tensor('float32', Float32Array.from(data), shape) }))[
         out
       ].data;
-    const m = table.latent_dim;
+    const m = table.latent_dim,
+      tensor = (data, shape) => new ort.Tensor('float32', Float32Array.from(data), shape);
+    const gradient = (session, shape) => async (x, g, n) =>
+      (await session.run({ x: tensor(x, [n, ...shape]), g: tensor(g, [n, g.length / n]) })).back
+        .data;
+    const image = (session) => async (x, g, n) =>
+      (await session.run({ x: tensor(x, [n, m]), g: tensor(g, [n, 1, SIDE, SIDE]) })).back.data;
     return {
       table,
       examples,
+      descent: {
+        jitter,
+        decodeAll: (z) => run(generator, 'latent', z, [z.length / m, m], 'image'),
+        classifyAll: (x) =>
+          run(classifier, 'image', x, [x.length / SIDE ** 2, 1, SIDE, SIDE], 'logits'),
+        back: { generator: image(backward[0]), classifier: gradient(backward[1], [1, SIDE, SIDE]) },
+      },
       encode: (image) => run(encoder, 'image', image, [1, 1, SIDE, SIDE], 'mean'),
       decode: (z) => run(generator, 'latent', z, [1, m], 'image'),
       classify: (image) => run(classifier, 'image', image, [1, 1, SIDE, SIDE], 'logits'),
     };
   }
 
-  function start({ table, examples, encode, decode, classify }) {
+  function start({ table, examples, descent, encode, decode, classify }) {
     home.innerHTML = PAGE;
     const at = (id) => document.getElementById(`pg-${id}`);
     const { labels, sets, latent_dim: m } = table,
@@ -259,12 +365,7 @@ document.addEventListener('DOMContentLoaded', () => {
       labels[k] === null ? '#999999' : COLOURS[classes.indexOf(labels[k]) % 10];
     const first = (label) => labels.findIndex((l, k) => l === label && sets[k] === 1);
     const firsts = classes.map(first),
-      probabilities = (logits) => {
-        const top = Math.max(...logits),
-          e = logits.map((v) => Math.exp(v - top)),
-          sum = e.reduce((a, b) => a + b);
-        return e.map((v) => v / sum);
-      };
+      probabilities = softmax;
     let c = null,
       code = null,
       remembered = {},
@@ -341,9 +442,14 @@ document.addEventListener('DOMContentLoaded', () => {
               k = classes.indexOf(goal);
             return p[k] === Math.max(...p) && p[k] >= 0.9;
           };
-          remembered = { asked, z: await relabelled(table, firsts, z, first(goal), sees) };
+          at('ms').textContent = 'turning …';
+          const end = await relabelled(table, firsts, z, first(goal), sees),
+            from = labels[leader(table, amplitudes(table, z), z)];
+          const frames = [0, 1, 2, 3].map((k) => slerp(z, end, k / 3)),
+            ends = [from, goal].map((l) => classes.indexOf(l));
+          remembered = { asked, path: await clearPath(frames, ...ends, descent) };
         }
-        z = slerp(z, remembered.z, at('angle').value / 90);
+        z = turned(remembered.path, +at('angle').value);
       }
       const now = amplitudes(table, z),
         image = await decode(z);

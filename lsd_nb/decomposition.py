@@ -255,7 +255,7 @@ def jittered(
     theta = torch.eye(2, 3) + strength * u * torch.tensor([0.1, 0.1, 2 / 28])
     theta = theta.expand(len(images), 2, 3).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    paper = images.amin((1, 2, 3), keepdim=True)
+    paper = images.detach().amin((1, 2, 3), keepdim=True)
     moved = F.grid_sample(images - paper, grid, align_corners=False) + paper
     return moved + 0.2 * strength * torch.randn(n, *images.shape[1:], generator=noise).to(images)
 

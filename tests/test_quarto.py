@@ -34,7 +34,14 @@ def processed(tmp_path_factory):
 def test_every_page_reaches_quarto(processed):
     for path in NOTEBOOKS:
         assert (processed / "_proc" / path.name).stat().st_size > 500, path.name
-    for name in ("_quarto.yml", "sidebar.yml", "nbdev.yml", "styles.css", "playground.md"):
+    for name in (
+        "_quarto.yml",
+        "sidebar.yml",
+        "nbdev.yml",
+        "styles.css",
+        "playground.md",
+        "notation.md",
+    ):
         assert (processed / "_proc" / name).exists(), name
 
 
@@ -64,7 +71,9 @@ def test_exported_cells_are_documented_for_quarto(processed):
     assert "orthogonalise" in page and "#| export" not in page
 
 
-@pytest.mark.parametrize("path", [*NOTEBOOKS, NBS / "playground.md"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*NOTEBOOKS, NBS / "playground.md", NBS / "notation.md"], ids=lambda p: p.stem
+)
 def test_only_the_common_subset_of_markup(path):
     cells = (
         [path.read_text(encoding="utf-8")]
