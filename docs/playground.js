@@ -291,7 +291,8 @@ document.addEventListener('DOMContentLoaded', () => {
         aria-label="The decoded image"></canvas>
         <figcaption>decoded: <b id="pg-read">–</b></figcaption></figure>
     </div>
-    <p class="pg-examples">or take one of MNIST's: <span id="pg-examples"></span></p>
+    <p class="pg-examples">or take one of MNIST's: <span id="pg-examples"></span>
+      <label>or a picture of yours: <input id="pg-file" type="file" accept="image/*"></label></p>
     <p>The spectrum says <b id="pg-label">–</b>. <span class="pg-quiet" id="pg-ms"></span></p>
     <svg id="pg-bars" viewBox="0 0 600 170" role="img"
       aria-label="Amplitudes, one bar for each quasi-eigenvector"></svg>
@@ -471,6 +472,7 @@ document.addEventListener('DOMContentLoaded', () => {
         milliseconds: performance.now() - started,
         updates: +(home.dataset.updates ?? 0) + 1,
       });
+      remember();
       busy = false;
       if (again) {
         again = false;
@@ -478,7 +480,24 @@ document.addEventListener('DOMContentLoaded', () => {
       }
     }
 
-    async function look(image) {
+    /* the address holds the image and the knobs: whoever opens it sees the same */
+    let source = null;
+    function remember() {
+      const knobs = ['keep', 'goal', 'angle'].map((id) => `${id}=${at(id).value}`);
+      const amp = touched ? [`vector=${chosen}`, `amp=${at('amp').value}`] : [];
+      history.replaceState(null, '', `#${[source, ...knobs, ...amp].join('&')}`);
+    }
+    const toText = (image) =>
+      btoa(String.fromCharCode(...Array.from(image, (v) => Math.round((v + 1) * 127.5))))
+        .replaceAll('+', '-')
+        .replaceAll('/', '_');
+    const toImage = (text) => {
+      const bytes = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+      return Float32Array.from(bytes, (b) => b.charCodeAt(0) / 127.5 - 1);
+    };
+
+    async function look(image, name) {
+      source = name ?? `image=${toText(image)}`;
       show(at('in'), image);
       code = Array.from(await encode(image));
       c = amplitudes(table, code);
@@ -541,7 +560,10 @@ document.addEventListener('DOMContentLoaded', () => {
       b.setAttribute('aria-label', `the test image of a ${k}`);
       b.addEventListener('click', () => {
         wipe();
-        look(grey.map((v) => v / 127.5 - 1));
+        look(
+          grey.map((v) => v / 127.5 - 1),
+          `digit=${k}`,
+        );
       });
       at('examples').append(b, ' ');
     });
@@ -567,9 +589,58 @@ document.addEventListener('DOMContentLoaded', () => {
       fresh();
       update();
     });
+    /* a picture: into the pad, dark strokes on bright paper turned round */
+    at('file').addEventListener('change', async () => {
+      const file = at('file').files[0];
+      if (!file) return;
+      let picture;
+      try {
+        picture = await createImageBitmap(file);
+      } catch {
+        at('label').textContent = `nothing: ${file.name} is not a picture`;
+        return;
+      }
+      const scale = Math.min(pad.width / picture.width, pad.height / picture.height),
+        [w, h] = [picture.width * scale, picture.height * scale];
+      wipe();
+      pen.drawImage(picture, (pad.width - w) / 2, (pad.height - h) / 2, w, h);
+      const area = [(pad.width - w) / 2, (pad.height - h) / 2, w, h].map(Math.round),
+        data = pen.getImageData(...area),
+        grey = [];
+      for (let i = 0; i < data.data.length; i += 4)
+        grey.push((data.data[i] + data.data[i + 1] + data.data[i + 2]) / 3);
+      const paper = grey.toSorted((a, b) => a - b)[grey.length >> 1];
+      grey.forEach((v, i) => {
+        const ink = paper > 127 ? 255 - v : v;
+        data.data.set([ink, ink, ink, 255], 4 * i);
+      });
+      pen.putImageData(data, area[0], area[1]);
+      const image = asDigit(pad);
+      if (image) look(image);
+    });
+
     wipe();
     at('keep').max = at('keep').value = K;
-    return look(examples[7].map((v) => v / 127.5 - 1));
+    const asked = new URLSearchParams(location.hash.slice(1)),
+      digit = examples[asked.get('digit')] ? asked.get('digit') : '7';
+    let given = null;
+    try {
+      given = asked.get('image') && toImage(asked.get('image'));
+    } catch {
+      given = null; // not what this page wrote: as if there were no image
+    }
+    if (given?.length !== SIDE * SIDE) given = null;
+    return look(given ?? examples[digit].map((v) => v / 127.5 - 1), given ? null : `digit=${digit}`)
+      .then(() => {
+        for (const id of ['keep', 'goal', 'angle'])
+          if (asked.has(id)) at(id).value = asked.get(id);
+        if (asked.has('vector') && labels[asked.get('vector')] !== undefined) {
+          choose(+asked.get('vector'));
+          at('amp').value = asked.get('amp');
+          touched = true;
+        }
+        return asked.size > 1 ? update() : null;
+      });
   }
 
   tell('Loading the networks …');

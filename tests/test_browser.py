@@ -323,6 +323,50 @@ def test_playground_computes_what_python_does(browser, server):
     assert apart.mean() > 1, "the page descends too"
 
 
+def test_the_address_brings_image_and_knobs_back(browser, server):
+    screen(browser, 1280, "light")
+    browser.get(f"{server}/playground.html#digit=4&keep=30&goal=9&angle=60")
+    seen = wait(browser, STATE, lambda d: d["state"] == "ready")
+    assert (seen["label"], seen["kept"] == "100") == ("4", False)
+    picture = "return document.getElementById('pg-out').toDataURL()"
+    first, address = browser.execute_script(picture), browser.current_url
+    assert "digit=4" in address and "angle=60" in address and "keep=30" in address
+    draw(browser, *DIGITS["1"])
+    wait(browser, "return location.hash", lambda h: "image=" in h)
+    drawn, address = browser.execute_script(picture), browser.current_url
+    assert drawn != first
+    browser.get("about:blank")
+    browser.get(address)
+    wait(browser, STATE, lambda d: d["state"] == "ready")
+    assert browser.execute_script(picture) == drawn, "a drawing is in the address too"
+    for broken in ("digit=99", "image=%%%", "image=AAAA", "keep=x&angle=y"):
+        browser.get("about:blank")
+        browser.get(f"{server}/playground.html#{broken}")
+        seen = wait(browser, STATE, lambda d: d["state"] != "loading")
+        assert (seen["state"], seen["label"]) == ("ready", "7"), broken
+    assert not complaints(browser)
+
+
+def test_a_picture_is_read(browser, server, tmp_path):
+    from PIL import Image, ImageDraw
+    from selenium.webdriver.common.by import By
+
+    page = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(page).line([(150, 30), (150, 170)], fill="black", width=14)
+    page.save(tmp_path / "one.png")
+    (tmp_path / "none.png").write_text("no picture")
+    screen(browser, 1280, "light")
+    browser.get(f"{server}/playground.html")
+    before = int(wait(browser, STATE, lambda d: d["state"] == "ready")["updates"])
+    browser.find_element(By.ID, "pg-file").send_keys(str(tmp_path / "one.png"))
+    seen = wait(browser, STATE, lambda d: int(d["updates"]) > before)
+    assert (seen["label"], seen["read"]) == ("1", "1"), "dark strokes on white paper"
+    browser.find_element(By.ID, "pg-file").send_keys(str(tmp_path / "none.png"))
+    text = "return document.getElementById('pg-label').textContent"
+    assert "not a picture" in wait(browser, text, lambda t: "nothing" in t)
+    complaints(browser)
+
+
 def test_playground_from_a_file_says_how_to_serve_it(browser, folder):
     screen(browser, 1280, "light")
     browser.get((folder / "playground.html").as_uri())

@@ -368,6 +368,37 @@ def test_style_of_an_empty_image_is_finite():
         variation(torch.zeros(1, 1, 4, 4), torch.zeros(5, 1, 4, 4))
 
 
+# ---- the most probable code
+
+
+def test_most_probable_codes_remove_noise_and_ignore_hidden_pixels(toy):
+    lsd, x, _ = toy
+    x, draw = x[:8], torch.Generator().manual_seed(0)
+    noisy = x + 0.6 * torch.randn(x.shape, generator=draw)
+    clean = lsd.denoise(noisy, sigma=0.3)
+    assert (clean - x).square().mean() < 0.5 * (noisy.clamp(-1, 1) - x).square().mean()
+    mask = torch.ones_like(x)
+    mask[:, :, 1:] = 0  # below the first row nothing is seen
+    other = torch.where(mask > 0, noisy, torch.zeros_like(noisy))
+    first, second = (lsd.denoise(v, sigma=0.3, mask=mask) for v in (noisy, other))
+    seen = ((first - second) * mask).abs().max()
+    assert seen < 0.5, "what is hidden enters by the encoder's start alone"
+    torch.testing.assert_close(lsd.denoise(noisy[3:4], sigma=0.3), clean[3:4], atol=1e-2, rtol=0)
+
+
+def test_most_probable_codes_say_what_is_wrong(toy):
+    lsd, x, _ = toy
+    for options, said in (
+        ({"mask": torch.ones_like(x[:2])}, "needs sigma"),
+        ({"sigma": -1.0}, "positive"),
+        ({"sigma": float("nan")}, "positive"),
+    ):
+        with pytest.raises(LSDError, match=said):
+            lsd.denoise(x[:2], **options)
+    with pytest.raises(LSDError, match="for images"):
+        lsd.denoise(latents=lsd.encode(x[:2]), sigma=0.3)
+
+
 # ---- stored results
 
 
