@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'jittered', 'clear_path', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'codes_of_pairs',
-           'shortened', 'best_starts', 'invert_images', 'map_codes', 'probable_codes', 'report_of',
-           'LatentSpectralDecomposition']
+           'jittered', 'clear_path', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts',
+           'invert_images', 'map_codes', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -299,7 +298,7 @@ def polished(
     models: LatentModel,  # with a classifier; images (C, H, W)
     z: Tensor,  # latents (N, M) to start from
     target: Tensor,  # numbers of the labels to show (N,), columns of the classifier's logits
-    iterations: int = 20,  # of Adam, ≥ 0
+    iterations: int = 10,  # of Adam, ≥ 0
     pull: float = 0.05,  # weight of the squared distance from the start, ≥ 0
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # latents (N, M), on the CPU
@@ -373,7 +372,7 @@ def codes_of(
     return sample_latents(mean, log_sigma, torch.Generator().manual_seed(seed))
 
 
-def codes_of_pairs(
+def _codes_of_pairs(
     models: LatentModel,  # with an encoder
     batches: Iterable,  # pairs (images (B, …), labels (B,))
     seed: int = 0,  # of the draws from the encoder's distribution
@@ -529,7 +528,7 @@ def map_codes(
     return torch.cat(found)
 
 # %% ../nbs/08_decomposition.ipynb #aefaf0e8
-def probable_codes(
+def _probable_codes(
     lsd: Any,  # a fitted `LatentSpectralDecomposition`
     images: Any,  # noisy images (N, …), any finite values
     sigma: float | None = None,  # the noise's deviation, in units of the range of the images, > 0
@@ -633,7 +632,7 @@ class LatentSpectralDecomposition:
                     "labels for batches can't be told apart: give pairs (images, labels)"
                 )
             if self.classifier is None:
-                images, labels, latents = None, *codes_of_pairs(self.models, images, self.seed)
+                images, labels, latents = None, *_codes_of_pairs(self.models, images, self.seed)
         models, x = first_set(self.models, images, labels, latents, self.invert)
         names, codes = (self.models.labels, None) if labels is None else label_codes(labels, len(x))
         options = dict(per_set=self.per_set, seed=self.seed, progress=self.progress)
@@ -713,11 +712,11 @@ class LatentSpectralDecomposition:
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
         rescale: bool = True,  # to the norm of the whole code; the paper decodes the shorter one
         latents: Any = None,  # (N, M) instead of images
-        **known: Any,  # instead of k, the noise's `sigma`, and a `mask`: see `probable_codes`
+        **known: Any,  # instead of k, the noise's `sigma`, and a `mask`: see `map_codes`
     ) -> Tensor:  # images (N, …)
         "Keep the k largest |amplitudes|, or find the most probable code, and decode it."
         if known:
-            return self.decode(probable_codes(self, images, **known))
+            return self.decode(_probable_codes(self, images, **known))
         z = self.encode(images, sample, unclipped=unclipped, latents=latents)
         return self.decode(shortened(z, self.fitted(), k, rescale))
 
@@ -727,7 +726,7 @@ class LatentSpectralDecomposition:
         label: Any,  # the label to give them
         confidence: float = 0.9,  # how sure the classifier must be of it, in (0, 1)
         share: float = 0.8,  # of the exchanged amplitude that the label gets at least, ≥ 0
-        polish: int = 0,  # iterations of descent afterwards, see `polished`
+        polish: int = 0,  # iterations of descent afterwards, see `clear_path`
     ) -> Tensor:  # latents (N, M)
         "Latents that decode to a label, see `relabelled`."
         z, basis = self.models.check_latents(z), self.fitted()

@@ -325,12 +325,12 @@ def test_playground_computes_what_python_does(browser, server):
 
 def test_the_address_brings_image_and_knobs_back(browser, server):
     screen(browser, 1280, "light")
-    browser.get(f"{server}/playground.html#digit=4&keep=30&goal=9&angle=60")
+    browser.get(f"{server}/playground.html#digit=4&keep=30&goal=9&angle=90")
     seen = wait(browser, STATE, lambda d: d["state"] == "ready")
-    assert (seen["label"], seen["kept"] == "100") == ("4", False)
+    assert (seen["label"], seen["read"]) == ("4", "9"), seen
     picture = "return document.getElementById('pg-out').toDataURL()"
     first, address = browser.execute_script(picture), browser.current_url
-    assert "digit=4" in address and "angle=60" in address and "keep=30" in address
+    assert "digit=4" in address and "angle=90" in address and "keep=30" in address
     draw(browser, *DIGITS["1"])
     wait(browser, "return location.hash", lambda h: "image=" in h)
     drawn, address = browser.execute_script(picture), browser.current_url
