@@ -446,7 +446,8 @@ def test_the_default_rotation_reaches_what_it_promises():
     assert best["success"] >= 0.99 and best["variation"] >= 0.85
     assert best["slant"] >= 0.75 and best["stroke_width"] >= 0.7
     assert best["third"] <= 0.1 and best["lowest"] >= 0.9
-    assert len(best["pairs"]) == 90 and best["worst_pair"] == min(p[2] for p in best["pairs"])
+    assert best["worst_pair"] >= 0.96 and len(best["pairs"]) == 90
+    assert best["worst_pair"] == min(p[2] for p in best["pairs"])
     under = {r["editor"] for r in found["rows"] if r["rules"] == "descent"}
     assert {"swap", "PCA", "SeFa", "SVM", "SVM, conditional", "LDA", "mean shift"} <= under
     assert "optimal transport" in under, "all editors had the same rules"
