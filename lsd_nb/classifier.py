@@ -91,6 +91,9 @@ class ClassifierConfig(Config):
         "quick": dict(epochs=0, iterations=2000),
         "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
     }
+    for_data: ClassVar[dict] = {
+        ("convincing", "fashion_mnist"): dict(widths=(32, 64, 64), epochs=8)
+    }
     ranges = {"classes": (2, None), "widths": (1, None), "noise": (0, None), "betas": (0, 0.999999)}
     choices = {"schedule": ("onecycle", "constant"), "channels": (1, 3), "size": SIZES}
     added: ClassVar[dict] = dict(channels=1, size=28, iterations=0)

@@ -55,6 +55,7 @@ _KINDS = {
     "consistent_infogan": "lsd_nb.studies.infogan:ConsistentInfoGANConfig",
     "word_vectors": "lsd_nb.studies.word_vectors:WordVectorsConfig",
     "ising_vae": "lsd_nb.studies.physics:IsingVAEConfig",
+    "sprite_vae": "lsd_nb.studies.other_pictures:SpriteVAEConfig",
 }
 
 

@@ -207,6 +207,7 @@ class EncoderConfig(Config):
         "betas": (0, 0.999999),
     }
     choices = {"heads": ("reference", "linear"), "schedule": ("onecycle", "constant")}
+    for_data: ClassVar[dict] = {("convincing", "fashion_mnist"): dict(epochs=5)}
     added: ClassVar[dict] = dict(reading_weight=0.0, iterations=0)
     gan: GANConfig = GANConfig()  # the generator to invert
     classifier: ClassifierConfig = ClassifierConfig()  # the judge of the decoded label

@@ -248,6 +248,7 @@ class GANConfig(Config):
             ema=0.9,
         ),
     }
+    for_data: ClassVar[dict] = {("convincing", "fashion_mnist"): dict(epochs=16)}
     ranges = {
         "latent_dim": (1, None),
         "width": (4, None),

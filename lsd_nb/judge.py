@@ -249,7 +249,7 @@ def load_judge(
     dataset: str = "mnist",  # a name or a folder, see `load_dataset`
     device: str = "auto",  # see `pick_device`
 ) -> nn.Module:  # images (N, 1, H, W) in [-1, 1] → logits (N, l); has `features` and `head`
-    "The trained judge of a dataset; bundled for MNIST."
+    "The trained judge of a dataset; bundled for MNIST and Fashion-MNIST."
     config = JudgeConfig.preset("small", dataset=dataset)
     return load_or_train(config, device, train=False)
 

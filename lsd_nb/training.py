@@ -122,6 +122,8 @@ class Config:
 
     step: ClassVar[str] = "config"  # name of the kind; first part of the artifact's file name
     presets: ClassVar[dict[str, dict]] = {}  # changes against the defaults, by name of preset
+    # (preset, dataset) → further changes, where a dataset needs others than the preset has
+    for_data: ClassVar[dict[tuple[str, str], dict]] = {}
     ranges: ClassVar[dict[str, tuple]] = {}  # least and greatest value of fields, None for no limit
     choices: ClassVar[dict[str, tuple]] = {}  # values of fields that have only a few
     precision: ClassVar[str | None] = None  # "no" or "bf16"; None for what the device is good at
@@ -177,7 +179,8 @@ class Config:
         if unknown:
             settings = ", ".join(sorted(unknown))
             raise LSDError(f"{cls.step} has no setting {settings}: see {cls.__name__}")
-        return cls(**{**cls.presets[name], **changes})
+        more = cls.for_data.get((name, str(changes.get("dataset"))), {})
+        return cls(**{**cls.presets[name], **more, **changes})
 
     @classmethod
     def from_json(

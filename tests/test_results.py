@@ -37,9 +37,12 @@ from lsd_nb.studies.scoreboard import format_table, full_table
 from lsd_nb.studies.topology import (
     collect_labelled,
     coordinate_tests,
+    label_distances,
+    mantel,
     mean_convergence,
     order_spread,
     size_sweep,
+    tangent_error,
     turned_angles,
 )
 
@@ -112,6 +115,40 @@ def test_means_converge_as_the_root_of_v():
     assert a["mean_error"] / b["mean_error"] == pytest.approx(4, rel=0.3)
     with pytest.raises(LSDError, match="draw more"):
         mean_convergence(z, [70_000])
+
+
+def test_tangents_of_known_maps():
+    z, way = torch.ones(5, 3), torch.tensor([2.0, 0.0, 0.0])
+    straight = tangent_error(lambda u: 3 * u + 1, z, way, [0.5, 4])
+    assert [r["error"] for r in straight] == pytest.approx([0, 0], abs=1e-6)
+    assert straight[1]["change"] == pytest.approx(24 / 3**0.5)
+    bent = tangent_error(lambda u: u**2, z, way, [0.5])  # (1 + 1)² - 1 = 3, the tangent says 2
+    assert bent[0]["error"] == pytest.approx(1 / 3)
+    with pytest.raises(LSDError, match="numbers > 0"):
+        tangent_error(lambda u: u, z, way, [-1])
+
+
+def test_mantel_finds_what_goes_together_and_not_more():
+    false = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        a, b = (np.abs(p[:, None] - p[None]) for p in rng.normal(size=(2, 9)))
+        false += mantel(a, b, 199, seed)[1] < 0.05
+        assert mantel(a, a + 1e-9 * b, 199)[1] == pytest.approx(1 / 200)
+    assert false <= 6  # two are expected
+    with pytest.raises(LSDError, match="l ≥ 4"):
+        mantel(np.zeros((3, 3)), np.zeros((3, 3)))
+
+
+def test_distances_of_labels_do_not_know_units():
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(600) % 3
+    z = (torch.randn(600, 4, generator=g) + y[:, None]).double()
+    mixed = z @ torch.randn(4, 4, generator=g).double()
+    a, b = label_distances(z, y), label_distances(mixed, y)
+    assert torch.allclose(a, b, rtol=0.02) and a[0, 2] > 1.8 * a[0, 1]
+    plain = label_distances(z, y, metric=False)
+    assert plain[0, 1].item() == pytest.approx(2, abs=0.4)
 
 
 def test_lowdin_ignores_the_order_and_gram_schmidt_does_not(toy):

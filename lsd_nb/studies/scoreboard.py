@@ -71,7 +71,7 @@ def _number(mean, std=None, digits=2):
 
 def _row(part, name, unit, n, **texts):
     "One line of the table: columns that are not given stay empty."
-    empty = dict.fromkeys(("paper", "faithful", "improved", "others"), "")
+    empty = dict.fromkeys(("paper", "faithful", "improved", "others", "clothes"), "")
     return {"part": part, "name": name, "unit": unit, **empty, **texts, "n": n}
 
 
@@ -88,12 +88,24 @@ _METHOD = {
 }
 
 
-def _method_rows(board, spread):
-    "Steps 1 to 6: scoreboard.json and seeds.json."
+def _clothes(found):
+    "Chapter 28, Fashion-MNIST, by row: the recommended basis; pictures as the judge sees them."
+    own, judge = {r["id"]: r["ours"] for r in found["rows"]}, found["judge"]
+    values = {id: own[f"{id}_recommended"] for id in _METHOD if f"{id}_recommended" in own}
+    values |= {"classifier_accuracy": own["classifier_accuracy"]}
+    values |= {"decode_accuracy_mean": judge["decoded_right"]}
+    values |= {"label_pure_vectors": judge["pure"]["recommended"]}
+    return {id: _number(v) for id, v in values.items()}
+
+
+def _method_rows(board, spread, clothes):
+    "Steps 1 to 6: scoreboard.json, seeds.json and the part fashion of other_pictures.json."
     rows, found = {r["id"]: r for r in board["rows"]}, []
+    elsewhere = _clothes(clothes)
     for id, name in _METHOD.items():
         r, alone = rows[id], id == "classifier_accuracy"
         texts = {"paper": "" if r["paper"] is None else f"{r['paper']:g}"}
+        texts["clothes"] = elsewhere.get(id, "")
         mean = spread[id][:2] if id in spread else (r["ours"], r["std"])
         texts["faithful"] = _number(r["ours"]) if alone else _number(*mean)
         if f"{id}_weighted" in rows:
@@ -170,14 +182,20 @@ def _rotation_rows(found):
     return rows
 
 # %% ../../nbs/90_scoreboard.ipynb #051fa1c2
+_FILES = (
+    *("scoreboard", "seeds", "basis", "classification", "denoising", "rotation"),
+    "other_pictures",
+)
+
+
 def full_table(
-    # with scoreboard, seeds, basis, classification, denoising and rotation, all .json
+    # with one .json per name in `_FILES`
     folder: str | Path,
-    # rows: part, name, unit, paper, faithful, improved, others, n (texts, ready to print)
+    # rows: part, name, unit, paper, faithful, improved, others, clothes, n (texts, ready to print)
 ) -> list[dict[str, str]]:
     "All numbers of the book, from the files its chapters wrote; `LSDError` when one is missing."
     parts = {}
-    for name in ("scoreboard", "seeds", "basis", "classification", "denoising", "rotation"):
+    for name in _FILES:
         path = Path(folder) / f"{name}.json"
         if not path.is_file():
             raise LSDError(
@@ -185,8 +203,9 @@ def full_table(
                 "(`python docs/execute.py … --slow`)"
             )
         parts[name] = json.loads(path.read_text())
+    spread, clothes = seed_spread(parts["seeds"]["rows"]), parts["other_pictures"]["fashion"]
     return [
-        *_method_rows(parts["scoreboard"], seed_spread(parts["seeds"]["rows"])),
+        *_method_rows(parts["scoreboard"], spread, clothes),
         *_basis_rows(parts["basis"]),
         *_classification_rows(parts["classification"]),
         *_denoising_rows(parts["denoising"]),
@@ -201,6 +220,7 @@ _HEADS = {
     "improved": "ours, improved",
     "others": "best of the others",
     "n": "n",
+    "clothes": "Fashion-MNIST",
 }
 
 

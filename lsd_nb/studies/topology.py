@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ORTHOGONALISERS', 'collect_labelled', 'coordinate_tests', 'mean_convergence', 'turned_angles', 'compare_methods',
-           'order_spread', 'deal_means', 'size_sweep']
+           'order_spread', 'deal_means', 'size_sweep', 'tangent_error', 'label_distances', 'mantel']
 
 # %% ../../nbs/10_topology.ipynb #d9629f46
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ..basis import LatentBasis
+from ..basis import LatentBasis, shrunk, whitening
 from ..core import LSDError
 from ..latents import LabelledMeans
 from ..metrics import label_pure, rank_table
@@ -198,3 +199,59 @@ def size_sweep(
             row = {"V": V, "n": n, "seed": seed, "method": name, "pure": 100 * pure}
             rows.append(row | {"top1": rank_table(basis, z, labels)["lsd_top1"]})
     return rows
+
+# %% ../../nbs/10_topology.ipynb #f6e1680c
+def tangent_error(
+    decode: Callable,  # latents (N, M) → images (N, …), differentiable
+    z: Tensor,  # latents to start from (N, M)
+    direction: Tensor,  # where to go (M,) or (N, M); its length is the unit of the distances
+    distances: Sequence[float],  # how far, each > 0
+) -> list[dict]:  # per distance: distance, change (root mean square per pixel), error, a share ≥ 0
+    "How far decoded paths leave their tangents: $|G(z+tv) - G(z) - tJv| / |G(z+tv) - G(z)|$."
+    if not all(t > 0 for t in distances):
+        raise LSDError(f"distances {list(distances)}: expected numbers > 0")
+    step = direction.to(z).expand_as(z)
+    here, slope = torch.func.jvp(decode, (z,), (step,))
+    rows = []
+    for t in distances:
+        change = (decode(z + t * step) - here).flatten(1)
+        off = (change - t * slope.flatten(1)).norm(dim=1) / change.norm(dim=1).clamp(min=1e-12)
+        row = {"distance": t, "change": change.square().mean().sqrt().item()}
+        rows.append(row | {"error": off.mean().item()})
+    return rows
+
+# %% ../../nbs/10_topology.ipynb #8b57bc9d
+def label_distances(
+    z: Tensor,  # latents or pictures (N, …)
+    y: Tensor,  # their labels (N,), integers 0 … l-1, each at least once
+    metric: bool = True,  # in the covariance within labels; False: Euclidean
+) -> Tensor:  # (l, l), symmetric, zeros on the diagonal
+    "Distances between the means of labels."
+    z, own = z.flatten(1).double(), torch.nn.functional.one_hot(y).double()
+    means = own.T @ z / own.sum(0)[:, None]
+    if metric:
+        rest = z - means[y]
+        means = means @ whitening(shrunk(rest.T @ rest / len(z), len(z))[0])[0]
+    return torch.cdist(means, means)
+
+
+def mantel(
+    a: Tensor | np.ndarray,  # (l, l), symmetric
+    b: Tensor | np.ndarray,  # (l, l), symmetric
+    shuffles: int = 2000,  # of the labels of `a`, ≥ 1
+    seed: int = 0,  # of the shuffles
+) -> tuple[float, float]:  # Spearman's correlation over pairs, in [-1, 1]; p, two-sided, in (0, 1]
+    "Do two tables of distances between the same labels go together?"
+    a, b = (np.asarray(t, float) for t in (a, b))
+    if a.shape != b.shape or a.ndim != 2 or len(a) < 4:
+        raise LSDError(f"tables {a.shape} and {b.shape}: expected two of (l, l) with l ≥ 4")
+    rng, pairs = np.random.default_rng(seed), np.triu_indices(len(a), 1)
+    ranks = stats.rankdata(b[pairs])
+
+    def together(order):
+        return np.corrcoef(stats.rankdata(a[np.ix_(order, order)][pairs]), ranks)[0, 1]
+
+    found = together(np.arange(len(a)))
+    chance = [together(rng.permutation(len(a))) for _ in range(shuffles)]
+    p = (1 + sum(abs(c) >= abs(found) - 1e-12 for c in chance)) / (1 + shuffles)
+    return float(found), float(p)
