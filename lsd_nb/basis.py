@@ -1058,7 +1058,10 @@ def _fit(basis: "LatentBasis", given, y, sets, weight) -> "LatentBasis":
         for h in (~second, second)
     ]
     _build_from(basis, parts[0].plus(parts[1]), classes, given)
-    held = basis.held_out_ = _held_out(basis, z, codes, parts, second, classes)
+    try:
+        held = basis.held_out_ = _held_out(basis, z, codes, parts, second, classes)
+    except LSDError:  # the whole is enough for a covariance, half of it is not
+        held = None
     if held and held["n"] >= 500 and held["basis"] < held["lda"] - 0.1:
         warn_user(
             f"labels are read at {held['basis']:.1%} of held-out latents, LDA reads "

@@ -191,10 +191,10 @@ class EncoderConfig(Config):
             classifier=ClassifierConfig.preset("tiny"),
             width=8,
             heads="linear",
-            train_images=1280,
+            train_images=2560,
             batch_size=64,
-            epochs=2,
-            lr=2e-3,
+            epochs=3,
+            lr=4e-3,
             schedule="onecycle",
         ),
     }

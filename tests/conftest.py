@@ -35,25 +35,14 @@ def pytest_unconfigure(config):
 
 @pytest.fixture(scope="session")
 def tiny():
-    "A cache with the networks of the preset `tiny`, trained by the command line; planted means."
-    import torch
+    "A cache with the networks and means of the preset `tiny`, made by the command line."
     from typer.testing import CliRunner
 
     from lsd_nb import cli
-    from lsd_nb.latents import LabelledMeans
-    from lsd_nb.training import save_artifact
 
-    done = CliRunner().invoke(cli.app, ["train", "all", "--preset", "tiny", "--device", "cpu"])
-    assert done.exit_code == 0, done.output
-    # networks this small don't draw every label, so the means are random numbers
-    config = cli._means_config("mnist", "tiny").settled("cpu")
-    n, classes, m = config.n_sets, config.encoder.classifier.classes, config.encoder.gan.latent_dim
-    noise = torch.Generator().manual_seed(0)
-    z = torch.randn(n, classes, config.per_set, m, dtype=torch.float64, generator=noise)
-    counts = torch.full((n, classes), config.per_set)
-    z += 2 * torch.randn(n, classes, 1, m, dtype=torch.float64, generator=noise)
-    means = LabelledMeans(z.sum(2), z.square().sum(2), counts, config.per_set, 1000)
-    save_artifact(config, means.tensors, {"draws": means.draws, "label_names": None})
+    for line in (["train", "all"], ["means"]):
+        done = CliRunner().invoke(cli.app, [*line, "--preset", "tiny", "--device", "cpu"])
+        assert done.exit_code == 0, done.output
     return Path(CACHE)
 
 

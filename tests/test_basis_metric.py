@@ -327,3 +327,12 @@ def test_bad_input_gets_one_line(call, says):
     with pytest.raises(LSDError, match=says) as e:
         call(LatentBasis(), *latents(9, l=3))
     assert "\n" not in str(e.value)
+
+
+def test_enough_latents_for_a_covariance_but_not_half_of_them():
+    y = torch.arange(16) % 2
+    z = torch.randn(16, 8, generator=torch.Generator().manual_seed(0)).double() + 3 * y[:, None]
+    b = LatentBasis(shrinkage=0.0).fit(z, y)
+    assert b.held_out_ is None and b.score(z, y) > 0.8
+    with pytest.raises(LSDError, match="singular"):
+        LatentBasis(shrinkage=0.0).fit(z[:8], y[:8])

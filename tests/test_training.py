@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainer import Job, every_kind
+from trainer import Job, every_kind, short
 
 from lsd_nb.cli import trainable
 from lsd_nb.core import LSDError, load_tensors, save_tensors
@@ -26,7 +26,7 @@ def whole(tmp_path_factory):
 
     def job(step, world=1):
         if (step, world) not in made:
-            parents = [job(p.step).cache for p in KINDS[step].preset("tiny").parents()]
+            parents = [job(p.step).cache for p in short(step).parents()]
             cache = tmp_path_factory.mktemp("parents")
             (cache / "artifacts").mkdir()
             for folder in parents:

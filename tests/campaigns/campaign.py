@@ -21,7 +21,7 @@ from typing import Any
 from lsd_nb.core import atomic_write, run_record
 
 # module `campaign_NAME`, with `NAMES` and `draw`; its share of the time
-CAMPAIGNS = {"files": 1, "arguments": 1, "numerics": 1, "kills": 3}
+CAMPAIGNS = {"files": 1, "arguments": 1, "numerics": 1, "references": 1, "kills": 3}
 START = time.monotonic()
 PROMISED = ("right", "refused", "plain")
 
