@@ -124,19 +124,29 @@ def world() -> dict[str, Any]:
     }
 
 
-def examples(folder: Path) -> dict[str, dict]:
-    "Arguments that are right, by the name of what is called."
+def write_files(folder: Path, name: str) -> None:
+    "The files that the example of a name reads."
+    w = world()
+    if name in ("open_picture", "read_images"):
+        Image.new("L", (9, 9), 7).save(folder / "a.png")
+    elif name == "read_json":
+        (folder / "a.json").write_text("{}")
+    elif name == "load_tensors":
+        core.save_tensors(folder / "a.safetensors", {"a": w["z"]})
+    elif name == "read_idx":
+        (folder / "a-idx").write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 2, 5, 6)))
+    elif name == "load_parts":
+        description = {"places": [[1, 0]]}
+        latents.save_parts(folder / "p.safetensors", {(1, 0): w["found"]}, description)
+
+
+def examples(folder: Path, name: str = "") -> dict[str, dict]:
+    "Arguments that are right, by the name of what is called; files are written for one name."
+    write_files(folder, name)
     w = world()
     z, y, xi, x, g = w["z"], w["y"], w["xi"], w["x"], torch.Generator().manual_seed(0)
     y12, lsd, b = torch.arange(12) % 3, w["lsd"], w["basis"]
     ones = torch.ones(60).long()
-    picture = folder / "a.png"
-    Image.new("L", (9, 9), 7).save(picture)
-    (folder / "a.json").write_text("{}")
-    core.save_tensors(folder / "a.safetensors", {"a": z})
-    idx = folder / "a-idx"
-    idx.write_bytes(bytes((0, 0, 8, 1, 0, 0, 0, 2, 5, 6)))
-    latents.save_parts(folder / "p.safetensors", {(1, 0): w["found"]}, {"places": [[1, 0]]})
     paired = {"mu": z, "log_sigma": 0 * z}
     pair = {"a": z, "b": z + 1}
     plane = {"vectors": xi, "i": 0, "j": 1}
@@ -170,7 +180,7 @@ def examples(folder: Path) -> dict[str, dict]:
         "image_batches": {"images": x, "batch_size": 5},
         "LatentModel": {"generator": w["G"], "classifier": w["C"], "encoder": w["E"]}
         | {"latent_shape": 6, "image_range": (-1, 1), "log_variance": False, "batch_size": 20},
-        "read_idx": {"path": idx},
+        "read_idx": {"path": folder / "a-idx"},
         "as_images": {"values": x, "notes": []},
         "as_labels": {"values": y},
         "fit_size": {"images": x, "size": 20, "fit": "resize"},
@@ -187,8 +197,8 @@ def examples(folder: Path) -> dict[str, dict]:
         "from_bytes": {"values": torch.zeros(3, dtype=torch.uint8)},
         "to_bytes": {"images": x},
         "check_images": {"images": x, "channels": 1, "size": 28, "clipped": True},
-        "open_picture": {"path": picture, "notes": []},
-        "read_images": {"paths": [picture], "size": 28, "channels": 1},
+        "open_picture": {"path": folder / "a.png", "notes": []},
+        "read_images": {"paths": [folder / "a.png"], "size": 28, "channels": 1},
         "write_images": {"images": x[:1], "paths": [folder / "b.png"]},
         "accuracy": {**judged, "labels": y12, "batch_size": 5},
         "confident_share": {**judged, "confidence": 0.5, "batch_size": 5},
@@ -264,7 +274,7 @@ def examples(folder: Path) -> dict[str, dict]:
         "leace": {"moments": w["moments"], "erased": torch.eye(3)},
         "readers": {"reading": "nearest", "duals": xi, "means": xi, "point": xi[0]}
         | {"metric": torch.eye(6).double()},
-        "LatentBasis": basis.LatentBasis().get_params() | {"set_weight": 2.0, "shrinkage": 0.1},
+        "LatentBasis": _unfitted() | {"set_weight": 2.0, "shrinkage": 0.1},
         "reading_scores": {"Z": z, "y": y, "Z_test": z, "y_test": y, "basis": b},
         "LatentBasis.fit": {"Z": z, "y": y, "sets": ones, "sample_weight": np.ones(60)},
         "LatentBasis.partial_fit": {"Z": z, "y": y, "classes": [0, 1, 2]},
@@ -340,6 +350,12 @@ def _parts() -> dict:
     return {name: torch.tensor(0.5) for name in names}
 
 
+@functools.cache
+def _unfitted() -> dict:
+    "The parameters of a basis."
+    return basis.LatentBasis().get_params()
+
+
 def _plain(z):
     "Images are latents, logits are images."
     return z
@@ -356,10 +372,16 @@ def _judge():
     return world()["C"]
 
 
+@functools.cache
+def _made(kind) -> tuple:
+    "Names and values of a configuration."
+    made = kind()
+    return tuple((f.name, getattr(made, f.name)) for f in dataclasses.fields(made))
+
+
 def _fields(kind) -> dict:
     "The values of a configuration by name."
-    made = kind()
-    return {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+    return dict(_made(kind))
 
 
 @functools.cache
@@ -471,7 +493,7 @@ def _too_long(*_):
 
 def spoilt(name: str, folder: Path, rng: random.Random) -> tuple[dict, list[str]]:
     "Arguments of which one or two are wrong, and which."
-    arguments = dict(examples(folder)[name])
+    arguments = dict(examples(folder, name)[name])
     which = rng.sample(sorted(arguments), min(len(arguments), rng.choice((1, 1, 2))))
     for key in which:
         odd = rng.random() < 0.5
@@ -494,21 +516,26 @@ def call(name: str, arguments: dict) -> Any:
 def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     "One call with wrong arguments: what came of it, and the details."
     arguments, which = spoilt(name, folder, rng)
-    given = {k: " ".join(repr(arguments[k]).split())[:60] for k in which}
+
+    def text(what: str) -> str:
+        given = {k: " ".join(repr(arguments[k]).split())[:60] for k in which}
+        return f"{name}({given}){what}"
+
     before = signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, 5)
     try:
         found = call(name, arguments)
-        good = finite(found) or not finite(arguments)
-        return ("right" if good else "nan"), f"{name}({given}) = {str(found)[:80]}"
-    except (LSDError, TypeError, ValueError) as e:
-        text = f"{name}({given}): {type(e).__name__}: {str(e)[:160]!r}"
-        if isinstance(e, LSDError):
-            return ("refused" if "\n" not in str(e) and len(str(e)) <= 1500 else "unclear"), text
-        return ("plain" if str(e) else "obscure"), text
+        if finite(found) or not finite(arguments):
+            return "right", ""
+        return "nan", text(f" = {str(found)[:80]}")
+    except LSDError as e:
+        if "\n" not in str(e) and len(str(e)) <= 1500:
+            return "refused", ""
+        return "unclear", text(f": {str(e)[:160]!r}")
+    except (TypeError, ValueError) as e:
+        return ("plain", "") if str(e) else ("obscure", text(f": {type(e).__name__}"))
     except Exception as e:
-        text = " ".join(str(e).split())[:120]
-        return "obscure", f"{name}({given}): {type(e).__name__}: {text}"
+        return "obscure", text(f": {type(e).__name__}: {' '.join(str(e).split())[:120]}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

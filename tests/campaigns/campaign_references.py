@@ -1,7 +1,7 @@
 """Answers against slow reference versions (`slow.py`): drawn problems, the largest difference.
 
-"right" where both agree to the tolerance beside the check, "wrong" where they do not: an answer that
-is wrong and says nothing.
+"right" where both agree to the tolerance beside the check, "wrong" where they do not: an answer
+that is wrong and says nothing.
 """
 
 import random
@@ -34,7 +34,7 @@ CHECKS: dict[str, tuple[Callable, float]] = {}
 
 
 def close(tolerance: float) -> Callable:
-    "A check: it gives pairs (what, ours, theirs), which differ by at most so much, relative to size."
+    "A check gives triples (what, ours, theirs), which differ by at most so much of their size."
 
     def register(check: Callable) -> Callable:
         CHECKS[check.__name__] = check, tolerance
@@ -195,7 +195,10 @@ def as_published(rng: random.Random):
     label = [int(np.abs(row).argmax()) % p.l for row in c]
     yield "labels", b.predict(p.z[:9]), np.array(label)
     own = [sorted(np.abs(r))[::-1] for r in c]
-    best = [max(abs(r[k]) for k in range(len(r)) if k % p.l == y) for r, y in zip(c, p.y)]
+    best = [
+        max(abs(r[k]) for k in range(len(r)) if k % p.l == y)
+        for r, y in zip(c, p.y[:9], strict=True)
+    ]
     rank = [1 + sum(v > s + 1e-12 for v in o) for o, s in zip(own, best, strict=True)]
     yield "rank", b.label_rank(p.z[:9], p.y[:9]), np.array(rank)
 
@@ -528,7 +531,7 @@ def on_the_sphere(rng: random.Random):
 
 @close(1e-8)
 def cut_and_swapped(rng: random.Random):
-    "The k largest amplitudes alone; two amplitudes exchanged on the sphere; the path of algorithm 1."
+    "The k largest amplitudes alone; two exchanged on the sphere; the path of algorithm 1."
     xi, source = frame(rng)
     m, n = xi.shape[1], 4
     z = source.normal(size=(n, m))
@@ -613,7 +616,8 @@ def measures(rng: random.Random):
     ours = metrics.variation(ta.float(), tb.float())
     yield "variation", ours, a.var(0, ddof=1).sum() / b.var(0, ddof=1).sum()
     logits, y = source.normal(size=(n, 4)), source.integers(0, 4, n)
-    right = 100 * sum(int(max(range(4), key=row.__getitem__) == t) for row, t in zip(logits, y)) / n
+    hits = [max(range(4), key=row.__getitem__) == t for row, t in zip(logits, y, strict=True)]
+    right = 100 * sum(hits) / n
     found = torch.tensor(logits)
     yield "accuracy", metrics.accuracy(lambda x: x, found, torch.tensor(y)), right
     sure = sum(max(row) > 0.5 for row in slow.softmax(logits)) / n
@@ -719,7 +723,7 @@ def layouts(rng: random.Random):
 
 @close(1e-9)
 def orders(rng: random.Random):
-    "Batches of all processes together are a permutation, each epoch another, resumed in the middle."
+    "Batches of all processes together are a permutation, resumed in the middle too."
     n, world, seed = rng.randrange(4, 40), rng.choice((1, 2, 3)), rng.randrange(2**31)
     size = world * rng.randrange(1, max(2, n // world))
     size = min(size, n // world * world)

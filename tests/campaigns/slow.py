@@ -283,9 +283,8 @@ def divergence(mu: np.ndarray, log_sigma: np.ndarray) -> np.ndarray:
     "KL of N(μ, σ²) from N(0, I): entropies and cross-entropies, one coordinate after the other."
     found = []
     for m, s in zip(mu, log_sigma, strict=True):
-        cross = [
-            0.5 * math.log(2 * math.pi) + 0.5 * (a * a + math.exp(2 * b)) for a, b in zip(m, s)
-        ]
+        pairs = zip(m, s, strict=True)
+        cross = [0.5 * (math.log(2 * math.pi) + a * a + math.exp(2 * b)) for a, b in pairs]
         own = [0.5 * math.log(2 * math.pi * math.e) + b for b in s]
         found.append(math.fsum(cross) - math.fsum(own))
     return np.array(found)

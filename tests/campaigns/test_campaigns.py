@@ -4,7 +4,8 @@ import campaign
 import campaign_arguments
 import pytest
 
-DRAWS = {"files": 20, "arguments": 3, "numerics": 60}  # per loader, callable and check
+# per loader, callable and check
+DRAWS = {"files": 20, "arguments": 3, "numerics": 60, "references": 10}
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -34,5 +35,5 @@ def test_public_callables_take_part():
 
 @pytest.mark.parametrize("name", campaign_arguments.CALLS)
 def test_the_examples_are_right(name, tmp_path):
-    found = campaign_arguments.call(name, campaign_arguments.examples(tmp_path)[name])
+    found = campaign_arguments.call(name, campaign_arguments.examples(tmp_path, name)[name])
     assert campaign_arguments.finite(found)
