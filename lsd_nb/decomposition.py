@@ -320,9 +320,10 @@ def rotation_frames(
     "Latents on their way from label to label."
     if kind not in ("swap", "paper", "plane"):
         raise LSDError(f"unknown kind of rotation {kind!r}: expected swap, paper or plane")
-    if steps < 1 or not path:
+    if not 1 <= steps <= 10_000 or not path:
         raise LSDError(
-            f"expected at least one step and one label, got steps={steps} and a path of {len(path)}"
+            f"expected 1 to 10,000 steps and one label or more, got steps={steps} and a path of "
+            f"{len(path)}"
         )
     rows = [basis.index_of(label) for label in path]
     if kind != "swap":

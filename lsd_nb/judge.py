@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from .core import LSDError
 from .data import SIZES, batches, load_for, open_shape
 from .metrics import accuracy, confident_share
+from .noise import _checked
 from .training import Config, Run, Task, load_or_train, schedule_for
 
 # %% ../nbs/98b_judge.ipynb #38d59512
@@ -29,7 +30,7 @@ def small_affine(
     shift: float = 2.0,  # largest shift in each direction, in pixels, ≥ 0
 ) -> Tensor:  # images of the same shape, values in [-1, 1]
     "Rotate, scale, shear and shift each image by random amounts."
-    n, device = len(images), images.device
+    n, device = len(_checked(images, "small_affine")), images.device
     draw = torch.rand(5, n, device=device) * 2 - 1
     turn, lean, size = torch.deg2rad(angle * draw[0]), shear * draw[1], (scale * draw[2]).exp()
     cos, sin = turn.cos(), turn.sin()
@@ -45,7 +46,7 @@ def noise_like(
     images: Tensor,  # (N, C, H, W)
 ) -> Tensor:  # the same shape, values in [-1, 1]
     "Grey images with noise of a random strength."
-    one = (len(images), 1, 1, 1)
+    one = (len(_checked(images, "noise_like")), 1, 1, 1)
     grey, strength = (torch.rand(one, device=images.device) for _ in range(2))
     return (2 * grey - 1 + strength * torch.randn_like(images)).clamp(-1, 1)
 
@@ -54,7 +55,7 @@ def blobs_like(
     images: Tensor,  # (N, C, H, W)
 ) -> Tensor:  # the same shape, values in [-1, 1]
     "Smooth noise, cut at a random level: white strokes and spots on black."
-    field = torch.randn_like(images)
+    field = torch.randn_like(_checked(images, "blobs_like"))
     for _ in range(2):
         field = F.avg_pool2d(field, 5, 1, 2)
     level = 1.5 * torch.rand(len(images), 1, 1, 1, device=images.device)
@@ -66,7 +67,7 @@ def blends_of(
     labels: Tensor,  # (N,)
 ) -> Tensor:  # the same shape, values in [-1, 1]; blobs where the other image has the same label
     "Each image with another of them: mixed, or one over the other."
-    n, device = len(images), images.device
+    n, device = len(_checked(images, "blends_of")), images.device
     other = torch.randint(n, (n,), device=device)
     kind, share = torch.rand(2, n, 1, 1, 1, device=device)
     share = 0.3 + 0.4 * share

@@ -43,6 +43,8 @@ def confident_share(
     batch_size: int = 1000,  # images per call, ≥ 1
 ) -> float:  # in [0, 1]
     "Share of images whose largest probability is above a threshold."
+    if not len(images):
+        raise LSDError("confident_share: there are no images, expected one or more")
     p = in_batches(classifier, images, batch_size).softmax(1).amax(1)
     return (p > confidence).double().mean().item()
 

@@ -308,10 +308,12 @@ def amplitude_swap(
 def slerp(
     a: Any,  # latents (N, M) or (M,), not zero; tensor or array
     b: Any,  # latents of the same shape, not zero and not opposite to `a`
-    t: float,  # position on the arc, 0 (a) to 1 (b)
+    t: float,  # position on the arc, 0 (a) to 1 (b); beyond them to ±1000
 ) -> Any:  # latents of the same shape and kind; the norm goes linearly from one to the other
     "Spherical linear interpolation (Shoemake, 1985)."
     x, y = as_latents(a), as_latents(b)
+    if not abs(t) <= 1000:
+        raise LSDError(f"t is {t}: expected 0 to 1, or a place on the circle up to 1000 arcs away")
     if x.shape != y.shape:
         raise LSDError(f"ends of shape {tuple(x.shape)} and {tuple(y.shape)}: expected the same")
     p, q = x.norm(dim=-1, keepdim=True), y.norm(dim=-1, keepdim=True)
@@ -374,9 +376,10 @@ def rotation_path(
     path, frames, d = [int(i) for i in path], [as_latents(z)], np.pi / (2 * max(1, steps))
     if kind not in ("paper", "plane"):
         raise LSDError(f"unknown kind of rotation {kind!r}: expected 'paper' or 'plane'")
-    if steps < 1 or not path:
+    if not 1 <= steps <= 10_000 or not path:
         raise LSDError(
-            f"{steps} steps, a path of {len(path)}: expected at least one step and one vector"
+            f"{steps} steps, a path of {len(path)}: expected 1 to 10,000 steps and at least one "
+            "vector"
         )
     _rows(vectors, *set(path))
     middle = 0.0 if center is None else as_latents(center).to(frames[0])

@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0, help="time for all campaigns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(CAMPAIGNS), default=None)
+    parser.add_argument("--names", nargs="*", default=(), help="of one campaign; else all of it")
     parser.add_argument("--add", action="store_true", help="add to the counts of the file")
     options = parser.parse_args()
     chosen = [options.only] if options.only else list(CAMPAIGNS)
@@ -103,7 +104,8 @@ def main() -> None:
     for campaign in chosen:
         started = time.monotonic()
         share = CAMPAIGNS[campaign] / sum(CAMPAIGNS[c] for c in chosen)
-        found = run(campaign, 10**6, options.seed, started + 60 * options.minutes * share)
+        until = started + 60 * options.minutes * share
+        found = run(campaign, 10**6, options.seed, until, tuple(options.names))
         header = run_record(options.seed, time.monotonic() - started, "cpu")
         said = {k: v for k, v in found.items() if k in ("draws", "outcomes")}
         more = getattr(module(campaign), "more", dict)()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from lsd_nb import basis, core, data, latents, models
+from lsd_nb import attributes, basis, core, data, large, latents, models
 from lsd_nb.classifier import Classifier, ClassifierConfig
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
@@ -80,6 +80,27 @@ LEFT_OUT = [
     "content_md5",
     "read_content",
     "find_file",
+    "penalty_step",
+    "one_line_errors",
+    "warn_user",
+    "BatchDeviation",
+    "Attribute",
+    "Covariances",
+    "Blocks",
+    "Shape",
+    "Batches",
+    "load_for",
+    "open_shape",
+    "AttributeBasis",
+    "LatentSpectralDecomposition",
+    "report_of",
+    "BlockMetric",
+    "Directions",
+    "StreamedMoments",
+    "judge_step",
+    "judge_metrics",
+    "load_judge",
+    "JudgeConfig",
 ]
 
 
@@ -98,6 +119,8 @@ def world() -> dict[str, Any]:
     fitted = basis.LatentBasis().fit(z, y)
     lsd = LatentSpectralDecomposition(generator, classifier, encoder, per_set=20, progress=False)
     lsd.means, lsd._names, lsd.basis = found, None, fitted
+    attribute = attributes.as_attribute(y)
+    joint = attributes.joint_covariances(z, [attribute])
     for net in (generator, classifier, encoder):
         net.eval().requires_grad_(False)
     return {
@@ -113,6 +136,9 @@ def world() -> dict[str, Any]:
         "basis": fitted,
         "lsd": lsd,
         "models": models.LatentModel(generator, classifier, encoder),
+        "attribute": attribute,
+        "joint": joint,
+        "effects": attributes.partial_effects(joint, [attribute]),
         "moments": basis.label_moments(z, y, torch.ones(60).long(), (1, 3)),
         "operator": Operator(torch.eye(6) * 2, torch.ones(6)),
         "data": data.ImageData(
@@ -151,6 +177,10 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
     pair = {"a": z, "b": z + 1}
     plane = {"vectors": xi, "i": 0, "j": 1}
     judged = {"classifier": w["C"], "images": x}
+    attribute, joint = w["attribute"], w["joint"]
+    columns = {"z": z, "attributes": [attribute]}
+    one = {"white": torch.eye(6).double(), "colour": torch.eye(6).double()}
+    statistics = large.StreamedMoments.empty(3, 6).add(z, y)
     return {
         "pick_device": {"name": "cpu"},
         "atomic_write": {"path": folder / "b", "data": "x"},
@@ -341,6 +371,40 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "spectrum_svg": {"before": z[0, :3], "after": z[1, :3], "chosen": 1}
         | {"names": [(k, 1, str(k)) for k in range(3)]},
         "basis_to_json": {"basis": b},
+        "network_size": {"height": 20, "width": 9},
+        "quarter": {"size": 28},
+        "data_shape": {"name": "mnist", "size": 0},
+        "reading_loss": {"z": z, "y": y, "frame": torch.eye(6)[:3], "temperature": 0.05},
+        "LabelFrame": {"labels": 3, "latent_dim": 6, "rate": 0.05},
+        "as_attribute": {"values": y, "name": "a", "kind": "category"},
+        "joint_covariances": columns,
+        "partial_effects": {"covariances": joint, "attributes": [attribute]},
+        "residual_whitening": {"covariances": joint, "effects": w["effects"], "n": 60}
+        | {"shrinkage": 0.1, "floor": 1e-3},
+        "block_frames": {"rows": [z[:2].double(), z[3:4].double()], "orthogonal": True},
+        "attribute_vectors": columns | {"orthogonal": True, "shrinkage": 0.1},
+        "linear_reader": {"z": z, "attribute": attribute, "shrinkage": 0.1},
+        "unseen_part": {"direction": z[0].double(), "readers": z[1:3].double()} | one,
+        "attribute_eraser": {"z": z, "attribute": attribute},
+        "jittered": {"images": x, "noise": g, "strength": 0.5},
+        "polished": {"models": w["models"], "z": z, "target": y, "iterations": 1, "pull": 0.1}
+        | {"seed": 0},
+        "codes_of_pairs": {"models": w["models"], "batches": [(x, y12)], "seed": 0},
+        "latent_batches": {"Z": z, "y": y, "batch_size": 7},
+        "stream": {"basis": b, "Z": z, "what": "predict", "out": None, "batch_size": 7},
+        "nystrom": {"sketch": torch.eye(6).double() * 2, "omega": torch.eye(6).double()}
+        | {"rank": 2},
+        "random_directions": {"m": 6, "r": 3, "seed": 0},
+        "fit_large": {"Z": statistics, "y": None, "classes": [0, 1, 2], "metric": "diagonal"}
+        | {"block": 2, "sketch": 3, "rank": 2},
+        "small_affine": {"images": x, "angle": 9.0, "scale": 0.1, "shear": 0.1, "shift": 1.0},
+        "noise_like": {"images": x},
+        "blobs_like": {"images": x},
+        "blends_of": {"images": x, "labels": y12},
+        "strict_batch": {"images": x, "labels": y12, "classes": 3, "garbage": 0.2}
+        | {"smoothing": 0.05, "noise": 0.3, "still": 0.3},
+        "Residual": {"a": 2, "b": 3, "stride": 2},
+        "Judge": {"classes": 3, "widths": (2, 2, 2), "channels": 1},
     }
 
 
@@ -418,6 +482,8 @@ MODULES = [
     "decomposition",
     "explore",
     "export",
+    "large",
+    "judge",
 ]
 
 
@@ -488,7 +554,7 @@ def finite(found: Any, depth: int = 0) -> bool:
 
 
 def _too_long(*_):
-    raise TimeoutError("longer than 5 s")
+    raise TimeoutError("longer than 5 s of computing")
 
 
 def spoilt(name: str, folder: Path, rng: random.Random) -> tuple[dict, list[str]]:
@@ -521,8 +587,8 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
         given = {k: " ".join(repr(arguments[k]).split())[:60] for k in which}
         return f"{name}({given}){what}"
 
-    before = signal.signal(signal.SIGALRM, _too_long)
-    signal.setitimer(signal.ITIMER_REAL, 5)
+    before = signal.signal(signal.SIGPROF, _too_long)
+    signal.setitimer(signal.ITIMER_PROF, 5)
     try:
         found = call(name, arguments)
         if finite(found) or not finite(arguments):
@@ -537,8 +603,8 @@ def draw(name: str, folder: Path, rng: random.Random) -> tuple[str, str]:
     except Exception as e:
         return "obscure", text(f": {type(e).__name__}: {' '.join(str(e).split())[:120]}")
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 METHODS = [

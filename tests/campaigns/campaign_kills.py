@@ -139,7 +139,8 @@ def complaint(program: Program, codes: list[int | None]) -> str | None:
         }.get(code, False)
         if code is None or not clear or "Traceback" in said:
             how = "did not end" if code is None else f"ended with status {code}"
-            return f"process {rank} {how}: {said[-1500:]!r}"
+            where = said.rfind("(most recent call first)") if code is None else -1500
+            return f"process {rank} {how}: {said[where:][:1500]!r}"
     return None
 
 
