@@ -90,6 +90,15 @@ def summed(a: Any, b: Any) -> Any:
     return a + b if type(a) is type(b) is int else b
 
 
+def without(counts: dict, names: tuple) -> dict:
+    "The counts of a campaign without some names: what was mended is drawn again."
+    by_name = {k: v for k, v in counts.get("by_name", {}).items() if k not in names}
+    total = sum(map(Counter, by_name.values()), Counter())
+    broken = {k: v for k, v in counts.get("broken", {}).items() if k.rpartition(": ")[0] in by_name}
+    found = {"by_name": by_name, "broken": broken, "outcomes": dict(sorted(total.items()))}
+    return {**counts, **found, "draws": total.total()} if counts else {}
+
+
 def main() -> None:
     "The long run."
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,6 +107,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(CAMPAIGNS), default=None)
     parser.add_argument("--names", nargs="*", default=(), help="of one campaign; else all of it")
     parser.add_argument("--add", action="store_true", help="add to the counts of the file")
+    parser.add_argument("--again", action="store_true", help="add, in place of what NAMES had")
     options = parser.parse_args()
     chosen = [options.only] if options.only else list(CAMPAIGNS)
     out = Path(__file__).resolve().parents[2] / "results" / "robustness.json"
@@ -114,7 +124,8 @@ def main() -> None:
             print(f"  {name}", *texts.values(), sep="\n      ", file=sys.stderr)
         written = json.loads(out.read_text()) if out.exists() else {}  # others may run beside
         written = {k: v for k, v in written.items() if k in CAMPAIGNS}
-        before = written.get(campaign, {}) if options.add else {}
+        before = written.get(campaign, {}) if options.add or options.again else {}
+        before = without(before, tuple(options.names)) if options.again else before
         headers = [*before.pop("headers", []), header]
         written[campaign] = {"headers": headers, **summed(before, {**found, **more})}
         atomic_write(out, json.dumps(written, indent=1, ensure_ascii=False) + "\n")

@@ -27,6 +27,20 @@ def test_counts_of_two_runs_add():
     assert campaign.summed(a, b) == {"draws": 5, "by": both, "text": "new"}
 
 
+def test_a_mended_name_is_drawn_again():
+    by_name = {"x": {"nan": 1, "right": 4}, "y": {"right": 2}}
+    counts = {"draws": 7, "outcomes": {"nan": 1, "right": 6}, "by_name": by_name}
+    counts["broken"] = {"x: nan": {"": "text"}}
+    left = campaign.without(counts, ("x",))
+    assert left == {
+        "draws": 2,
+        "outcomes": {"right": 2},
+        "by_name": {"y": {"right": 2}},
+        "broken": {},
+    }
+    assert campaign.without(counts, ()) == counts
+
+
 def test_public_callables_take_part():
     "What is new in a module should get an example, or be named among what is tested elsewhere."
     missing, there = campaign_arguments.WITHOUT_EXAMPLE, campaign_arguments.CALLS
