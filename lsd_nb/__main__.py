@@ -9,15 +9,16 @@ _asked: list = []  # filled by Ctrl-C
 
 
 def _leave(*_):
-    "End at once: nothing has begun that would have to be put away."
+    "End at once: whatever has begun goes on from its last checkpoint, as after a kill."
     os.write(2, _STOPPED)
     os._exit(130)
 
 
 def _stop(_, frame):
-    "Leave at once from an import, which may swallow what is raised in it; remember it otherwise."
+    "Leave at once from what may swallow an error: an import or `__del__`; remember it otherwise."
     while frame:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
+        code = frame.f_code
+        if code.co_filename.startswith("<frozen importlib") or code.co_name == "__del__":
             _leave()
         frame = frame.f_back
     _asked.append(True)

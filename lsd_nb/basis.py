@@ -98,7 +98,14 @@ def gram_schmidt(
         for _ in range(passes):
             v = v - (xi[:k] @ v) @ xi[:k]
         xi[k] = v / v.norm()
-    return xi * means.shape[1] ** 0.5
+    return _finite(xi) * means.shape[1] ** 0.5
+
+
+def _finite(xi: Tensor) -> Tensor:
+    "Vectors (K, M), if no mean was zero or exactly a combination of those before it."
+    if not torch.isfinite(xi).all():
+        raise LSDError("the means are dependent, or one is zero: use orthogonalise, it names them")
+    return xi
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5b10fefd
 def modified_gram_schmidt(
@@ -114,7 +121,7 @@ def modified_gram_schmidt(
         for k in range(len(xi)):
             xi[k] /= xi[k].norm()
             xi[k + 1 :] -= torch.outer(xi[k + 1 :] @ xi[k], xi[k])
-    return xi * means.shape[1] ** 0.5
+    return _finite(xi) * means.shape[1] ** 0.5
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #b73f41ae
 def lowdin(

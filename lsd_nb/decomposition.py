@@ -459,7 +459,7 @@ def invert_images(
     images: Tensor,  # (N, …)
     starts: Tensor,  # latents to start from (N, M)
     steps: int = 200,  # iterations of Adam, 1 to 1,000,000
-    lr: float = 0.05,  # its learning rate, > 0
+    lr: float = 0.05,  # its learning rate, in (0, 10]
     weight: float = 0.01,  # w, weight of the pull towards the prior's centre, ≥ 0
     # weight of the cross-entropy of the image's label, as the classifier sees it, ≥ 0
     label_weight: float = 0.0,
@@ -469,10 +469,10 @@ def invert_images(
 ) -> Tensor:  # latents (N, M), on the CPU
     "Latents whose decoded images are closest to the given ones, and have their label."
     sound = all(0 <= v < math.inf for v in (lr, weight, label_weight))
-    if not 1 <= steps <= 10**6 or lr == 0 or not sound:
+    if not 1 <= steps <= 10**6 or not 0 < lr <= 10 or not sound:
         raise LSDError(
             f"steps is {steps}, lr {lr}, weight {weight}, label_weight {label_weight}: "
-            "expected 1 to 1,000,000 steps, lr > 0 and weights ≥ 0"
+            "expected 1 to 1,000,000 steps, lr in (0, 10] and weights ≥ 0"
         )
     goals = models.logits(images).argmax(1) if label_weight else torch.zeros(len(images)).long()
     chunks = zip(*(t.split(models.batch_size) for t in (images, starts, goals)), strict=True)

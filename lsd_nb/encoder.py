@@ -97,9 +97,11 @@ def reading_loss(
     z: Tensor,  # codes (B, M), not zero
     y: Tensor,  # their labels (B,), integers in [0, l)
     frame: Tensor,  # orthonormal vectors of the labels (l, M)
-    temperature: float = 0.05,  # τ > 0; the smaller, the less a clear reading counts
+    temperature: float = 0.05,  # τ ≥ 1e-6; the smaller, the less a clear reading counts
 ) -> Tensor:  # in nats per code, ≥ 0
     "Cross-entropy of labels that are read off codes by their largest |cosine| with a frame."
+    if not 1e-6 <= temperature < float("inf"):
+        raise LSDError(f"reading_loss: temperature is {temperature}, expected 1e-6 or more")
     amplitudes = (F.normalize(z, dim=1) @ frame.T).abs()
     return F.cross_entropy(amplitudes / temperature, y)
 

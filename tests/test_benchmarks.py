@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 from torch import nn
+from trainer import short
 
 from lsd_nb.classifier import ClassifierConfig
 from lsd_nb.core import LSDError
@@ -157,7 +158,7 @@ def test_memory_of_a_fresh_process():
     "config", [GANConfig, ClassifierConfig, EncoderConfig], ids=lambda c: c.step
 )
 def test_both_training_loops_run(config):
-    config = config.preset("tiny")
+    config = short(config.step)
     with training_loops(config) as loops:
         assert [loop(2) for loop in loops] == [2 * config.batch_size] * 2
 

@@ -385,3 +385,27 @@ def test_more_labels_than_classes():
     config = ClassifierConfig.preset("tiny", classes=5)
     with pytest.raises(LSDError, match="has 5 classes: set `classes` to 10"):
         train_network(config, "cpu", progress=False)
+
+
+@pytest.mark.parametrize("where", ["__del__", "import"])
+def test_ctrl_c_where_errors_are_swallowed(tmp_path, where):
+    "In a destructor, and in a module that catches everything while it is imported."
+    body = "import os, signal\ntry: os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException: pass"
+    (tmp_path / "swallows.py").write_text(body)
+    program = f"""
+import signal, sys
+from lsd_nb.__main__ import _stop
+signal.signal(signal.SIGINT, _stop)
+class Thing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+if {where!r} == "__del__":
+    Thing()
+else:
+    sys.path.insert(0, {str(tmp_path)!r})
+    import swallows
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130 and "went on" not in done.stdout
+    assert done.stderr.strip().startswith("interrupted: ") and "Traceback" not in done.stderr
