@@ -264,12 +264,14 @@ def clear_path(
     path: Tensor,  # latents (N, F, M), F ≥ 2; the first frame stays
     source: Tensor,  # columns of the labels that they leave in the classifier's logits (N,)
     target: Tensor,  # columns of the labels to arrive at (N,)
-    iterations: int = 20,  # of Adam, ≥ 0
+    iterations: int = 20,  # of Adam, 0 to 1,000,000
     pull: float = 0.05,  # weight of the last frame's squared distance from its start, ≥ 0
     smooth: float = 0.05,  # weight of the squared steps, ≥ 0
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # (N, F, M), on the CPU; as it was, where the networks give no gradients
     "Descend until the last frame shows the target, and each between one of both labels."
+    if not 0 <= iterations <= 10**6:
+        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
     size, parts = max(1, models.batch_size // path.shape[1]), []
     for part, a, b in zip(*(t.split(size) for t in (path, source, target)), strict=True):
         first, start = part.to(models.device).float().split([1, part.shape[1] - 1], 1)
