@@ -390,6 +390,8 @@ def shrunk(
     shrinkage: float | str = "auto",  # in [0, 1], or "auto": OAS, at most (M/n)²
 ) -> tuple[Tensor, float]:  # covariance of the same shape, and the shrinkage that was used
     "Shrink correlations towards zero, $W ↦ D^{½}((1-s)R + s I)D^{½}$: units do not matter."
+    if shrinkage != "auto" and not 0 <= float(shrinkage) <= 1:
+        raise LSDError(f"shrinkage is {shrinkage}: expected 'auto' or a number in [0, 1]")
     variance = covariance if covariance.ndim == 1 else covariance.diagonal()
     some = variance > 1e-28 * variance.max()
     d = torch.where(some, variance, variance[some].mean() if some.any() else 1.0)

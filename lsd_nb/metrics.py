@@ -212,7 +212,10 @@ def mmd_test(
     a, b = _rows_of(a, b)
     both, n, m = np.r_[a, b], len(a), len(b)
     d2 = euclidean_distances(both, squared=True)
-    k = np.exp(-d2 / np.median(d2[np.triu_indices(len(both), 1)]))
+    scale = np.median(d2[np.triu_indices(len(both), 1)])
+    if not scale > 0:
+        raise LSDError("half of all samples or more are the same: there is no scale to compare on")
+    k = np.exp(-d2 / scale)
     np.fill_diagonal(k, 0.0)
 
     def mmd2(first):
