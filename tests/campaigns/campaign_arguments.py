@@ -389,6 +389,8 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "jittered": {"images": x, "noise": g, "strength": 0.5},
         "polished": {"models": w["models"], "z": z, "target": y, "iterations": 1, "pull": 0.1}
         | {"seed": 0},
+        "clear_path": {"models": w["models"], "path": torch.stack([z, z], 1), "source": y}
+        | {"target": y, "iterations": 1, "pull": 0.1, "smooth": 0.1, "seed": 0},
         "codes_of_pairs": {"models": w["models"], "batches": [(x, y12)], "seed": 0},
         "latent_batches": {"Z": z, "y": y, "batch_size": 7},
         "stream": {"basis": b, "Z": z, "what": "predict", "out": None, "batch_size": 7},
