@@ -218,7 +218,8 @@ class SpriteVAEConfig(Config):
             return parts
 
         def result():
-            stored, (x, _) = run.unwrap(net).half().float(), parts["test"]
+            stored: Any = run.unwrap(net).half().float()
+            x = parts["test"][0]
             again = in_batches(lambda b: stored.decode(stored.encode(b)[0]), x.to(run.device))
             metrics = {"test_mse": (again.cpu() - x).square().mean().item() / 4}
             weights = sum(p.numel() for p in stored.parameters())

@@ -211,7 +211,8 @@ def tangent_error(
     if not all(t > 0 for t in distances):
         raise LSDError(f"distances {list(distances)}: expected numbers > 0")
     step = direction.to(z).expand_as(z)
-    here, slope = torch.func.jvp(decode, (z,), (step,))
+    at: Any = torch.func.jvp(decode, (z,), (step,))
+    here, slope = at
     rows = []
     for t in distances:
         change = (decode(z + t * step) - here).flatten(1)
