@@ -30,6 +30,7 @@ def as_latents(
     z: Any,  # latents (N, M) or one latent (M,): tensor, array or list of finite numbers
     m: int | None = None,  # the M that is expected, ≥ 1; any if not given
     what: str = "latents",  # what to call them in an error
+    finite: bool = True,  # look for NaN and infinity now
 ) -> Tensor:  # the same latents as floating-point numbers, where they were, gradients kept
     "Check latents and view them as a tensor; `LSDError` when they can't be."
     t = z if isinstance(z, Tensor) else torch.from_numpy(_real(z, what))
@@ -46,7 +47,7 @@ def as_latents(
             f"{what} have {t.shape[-1]} features, but {m} are expected: "
             "use latents of the same generator"
         )
-    if not torch.isfinite(t.detach().sum()) and not torch.isfinite(t).all():
+    if finite and not torch.isfinite(t.detach().sum()) and not torch.isfinite(t).all():
         raise LSDError(f"{what} contain NaN or infinity: remove these rows")
     return t
 
@@ -306,20 +307,42 @@ def amplitudes(
             "vectors must be (K, M), orthogonal and of norm √M: make them with orthogonalise; "
             "for a basis in a metric of its own, call basis.transform"
         )
-    return _like(_project(as_latents(z, xi.shape[1]), xi), z)
+    return _like(_project(as_latents(z, xi.shape[1], finite=False), xi), z)
 
 
 def _project(
-    t: Tensor,  # latents (N, M) that are checked already
+    t: Tensor,  # latents (N, M) or (M,)
     duals: Tensor,  # (K, M), of norm √M where the metric is the identity
-) -> Tensor:  # (N, K)
+    center: Any = None,  # (M,), the point amplitudes are taken from; the origin if not given
+) -> Tensor:  # (N, K) or (K,); `LSDError` for latents that are not finite
     "Amplitudes of latents: products with the duals, over M."
     a = (torch.as_tensor(duals).T / duals.shape[1]).to(t.dtype).to(t.device)
     grad = torch.is_grad_enabled() and (t.requires_grad or a.requires_grad)
     if t.device.type == "cpu" and not grad and t.dtype in (torch.float32, torch.float64):
-        # NumPy puts a large result in huge pages, PyTorch does not: 1.7 × faster
-        return torch.from_numpy(t.detach().numpy() @ a.detach().numpy())
-    return t @ a
+        z, at = t.detach().numpy(), None if center is None else np.asarray(center, a.numpy().dtype)
+        return torch.from_numpy(_product(z, np.ascontiguousarray(a.detach()), at))
+    c = (t if center is None else t - torch.as_tensor(center).to(t)) @ a
+    if not torch.isfinite(c.detach()[..., :1].sum()):
+        as_latents(t)
+    return c
+
+
+def _product(
+    z: np.ndarray,  # latents (N, M) or (M,)
+    a: np.ndarray,  # (M, K), of the same type
+    center: np.ndarray | None,  # (M,), taken from each latent first
+) -> np.ndarray:  # (N, K) or (K,); `LSDError` for latents that are not finite
+    "Products by rows that stay in the cache, in huge pages (NumPy asks for them)."
+    if z.ndim == 1:
+        return _product(z[None], a, center)[0]
+    c = np.empty((len(z), a.shape[1]), z.dtype)
+    with np.errstate(all="ignore"):
+        for i in range(0, len(z), 8192):
+            block, out = z[i : i + 8192], c[i : i + 8192]
+            np.matmul(block if center is None else block - center, a, out=out)
+            if not np.isfinite(out[:, :1].sum()):  # what is not finite spoils the whole row
+                as_latents(np.array(block))
+    return c
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #f3536c14
 def synthesise(
@@ -822,18 +845,23 @@ def _as_table(basis: "LatentBasis", c, Z):
 def _latents(
     basis: "LatentBasis",  # fitted
     Z,  # latents (N, M), tensor or array
-) -> Tensor:  # (N, M), finite, minus the point amplitudes are taken from
-    "Checked latents as a basis sees them."
+) -> Tensor:  # (N, M); whether they are finite is seen in their amplitudes
+    "Latents of the right shape for a basis."
     check_is_fitted(basis)
     if not isinstance(Z, Tensor):
         Z = _validated(basis, Z, reset=False)
-    z = as_latents(Z, basis.n_features_in_)
+    z = as_latents(Z, basis.n_features_in_, finite=False)
     if z.ndim != 2:
         raise LSDError(
             f"expected latents (N, M), got shape {tuple(z.shape)}. Reshape your data: "
             "z[None] for one latent"
         )
-    return z - torch.as_tensor(basis.center_).to(z) if basis.center else z
+    return z
+
+
+def _center(basis: "LatentBasis"):
+    "The point (M,) that amplitudes are taken from; None for the origin."
+    return basis.center_ if basis.center else None
 
 
 def _validated(
@@ -1100,7 +1128,7 @@ def _scores(
 ) -> tuple[Tensor, Tensor]:  # score of each label (N, l), and of each vector that is read (N, L)
     "What the label is read from."
     _check_parameters(basis)
-    c = _project(_latents(basis, Z), basis._rows)
+    c = _project(_latents(basis, Z), basis._rows, _center(basis))
     c = c + basis._offsets.to(c)
     c = c.abs() if basis.reading == "absolute" else c
     return _class_scores(c, basis._codes[basis._read], len(basis.classes_)), c
@@ -1142,7 +1170,8 @@ def _latents_of(basis: "LatentBasis", c: Tensor, Z=None) -> Tensor:
     if Z is None:
         return synthesise(c, basis.vectors_) + torch.as_tensor(basis.center_).to(c)
     z = as_latents(Z, basis.n_features_in_).to(c)
-    return z + synthesise(c - _project(_latents(basis, z), basis.duals_), basis.vectors_)
+    known = _project(_latents(basis, z), basis.duals_, _center(basis))
+    return z + synthesise(c - known, basis.vectors_)
 
 
 def _moved(z: Tensor, step: Tensor, amount) -> Tensor:
@@ -1439,7 +1468,7 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     ) -> Any:  # (N, K), dimensionless, in the kind of `Z`
         "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/C$, equation (10)."
         given = Z if X is None else X
-        c = _like(_project(_latents(self, given), self.duals_), given)
+        c = _like(_project(_latents(self, given), self.duals_, _center(self)), given)
         return _as_table(self, c, given)
 
     def inverse_transform(self, c: Any, Z: Any = None) -> Any:  # latents (N, M), in the kind of `c`
@@ -1501,7 +1530,8 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
 
     def amplitude(self, Z: Any, label: Any) -> Any:  # (N,), in the kind of `Z`
         "How much of a label is in latents (N, M)."
-        return _like(_project(_latents(self, Z), self.duals_)[:, self.index_of(label)], Z)
+        c = _project(_latents(self, Z), self.duals_, _center(self))
+        return _like(c[:, self.index_of(label)], Z)
 
     def move(self, Z: Any, label: Any, amount: Any) -> Any:  # latents (N, M), in the kind of `Z`
         "Add `amount`, a number or (N,), to a label's amplitude; the other amplitudes stay."
