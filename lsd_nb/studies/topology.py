@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORTHOGONALISERS', 'collect_labelled', 'coordinate_tests', 'mean_convergence', 'turned_angles', 'compare_methods',
-           'order_spread', 'deal_means', 'size_sweep', 'tangent_error', 'label_distances', 'mantel']
+           'order_spread', 'deal_means', 'size_sweep', 'tangent_error', 'label_distances', 'mantel', 'frugal_encoder',
+           'conditioned', 'network_scores', 'self_taught']
 
 # %% ../../nbs/10_topology.ipynb #d9629f46
 from collections.abc import Callable, Sequence
@@ -17,8 +18,11 @@ from torch import Tensor
 
 from ..basis import LatentBasis, shrunk, whitening
 from ..core import LSDError
+from ..decomposition import LatentSpectralDecomposition
+from ..encoder import EncoderConfig
+from ..gan import GANConfig
 from ..latents import LabelledMeans
-from ..metrics import label_pure, rank_table
+from ..metrics import accuracy, generator_quality, label_pure, rank_table
 
 # %% ../../nbs/10_topology.ipynb #51b15b31
 def collect_labelled(
@@ -256,3 +260,64 @@ def mantel(
     chance = [together(rng.permutation(len(a))) for _ in range(shuffles)]
     p = (1 + sum(abs(c) >= abs(found) - 1e-12 for c in chance)) / (1 + shuffles)
     return float(found), float(p)
+
+# %% ../../nbs/10_topology.ipynb #10d0a002
+def frugal_encoder(
+    latent_dim: int = 100,  # M, ≥ 1
+    label_weight: float = 100.0,  # λ of the encoder's loss, ≥ 0; 0 trains it without labels
+    seed: int = 0,  # of generator and encoder
+    dataset: str = "mnist",  # see `load_dataset`
+) -> EncoderConfig:  # of an encoder and, inside it, of its generator
+    "A generator and encoder that train in little more than a minute, without a term for overlap."
+    once: dict[str, Any] = dict(train_images=0, epochs=1, ema=0.98, latent_dim=latent_dim)
+    gan = GANConfig.preset("tiny", dataset=dataset, seed=seed, **once)
+    own: dict[str, Any] = dict(width=16, epochs=2, overlap_weight=0.0, label_weight=label_weight)
+    return EncoderConfig.for_dataset(dataset, gan=gan, seed=seed, **own)
+
+# %% ../../nbs/10_topology.ipynb #10d0a005
+def conditioned(
+    rows: Tensor,  # vectors (K, M), none of them zero
+) -> float:  # ≥ 1; infinite when they are linearly dependent
+    "Condition number of vectors of length 1."
+    s = torch.linalg.svdvals(torch.nn.functional.normalize(rows.double(), dim=1))
+    return (s[0] / s[-1]).item() if s[-1] > 1e-12 * s[0] and len(s) == len(rows) else float("inf")
+
+
+def network_scores(
+    networks: Sequence,  # generator, classifier, encoder
+    judge: Any,  # images → logits; took part in nothing, has `features` and `head`
+    data: Any,  # an `ImageData`
+    per_set: int = 500,  # V, latents per label and set
+    # M, frechet, sure, decode (by the judge), reading and reading_published on mean codes, logistic
+    # (all in percent but the first two), pure and pure_published (shares of vectors in percent, by
+    # the judge), condition of set 1 and of all sets
+) -> dict[str, float]:
+    "What a chain of networks can do, and how independent its means are."
+    lsd = LatentSpectralDecomposition.as_published(*networks, per_set=per_set, progress=False)
+    lsd.fit(data.train.images)
+    m, z, (x, y) = lsd.latent_dim, lsd.encode(data.test.images), data.test
+    quality = generator_quality(lsd.generator, judge, x, n=5000)
+    scores = {"M": m, "frechet": quality["frechet"], "sure": 100 * quality["confident"]}
+    scores["decode"] = accuracy(judge, lsd.decode(z), y)
+    for suffix, basis in (("", lsd.with_basis().basis), ("_published", lsd.basis)):
+        k = len(lsd.means.means)
+        scores[f"reading{suffix}"] = 100 * basis.score(z, y)
+        pure = label_pure(basis.vectors_[:k], basis.labels_[:k], lsd, classifier=judge)
+        scores[f"pure{suffix}"] = 100 * pure.double().mean().item()
+    sets = torch.as_tensor(lsd.means.sets)
+    rows = torch.as_tensor(lsd.means.raw_means)
+    return scores | {"condition_1": conditioned(rows[sets == 1]), "condition": conditioned(rows)}
+
+# %% ../../nbs/10_topology.ipynb #10d0a010
+def self_taught(
+    z: Tensor,  # labelled latents (N, M)
+    y: Tensor,  # their labels (N,), at least two of each
+    more: Tensor,  # latents without labels (n, M)
+    rounds: int = 5,  # ≥ 0
+) -> LatentBasis:  # fitted
+    "A basis that names unlabelled latents and is fitted again on all, some rounds long."
+    basis = LatentBasis().fit(z, y)
+    for _ in range(rounds):
+        names = torch.cat([y, torch.as_tensor(basis.predict(more)).to(y)])
+        basis = LatentBasis().fit(torch.cat([z, more]), names)
+    return basis
