@@ -497,6 +497,7 @@ document.addEventListener('DOMContentLoaded', () => {
     };
 
     async function look(image, name) {
+      if (!name) image = toImage(toText(image)); // what the address can hold, to the grey level
       source = name ?? `image=${toText(image)}`;
       show(at('in'), image);
       code = Array.from(await encode(image));
@@ -648,6 +649,8 @@ document.addEventListener('DOMContentLoaded', () => {
     .then(start)
     .then(() => {
       home.dataset.state = 'ready';
+      // an address that is pasted over this one: the page itself never raises this event
+      addEventListener('hashchange', () => location.reload());
     })
     .catch((error) => {
       home.dataset.state = 'failed';

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import threading
+import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -134,6 +135,18 @@ def wait(browser, script, good, seconds=60):
         lambda b: good(b.execute_script(script)), f"never came: {script}"
     )
     return browser.execute_script(script)
+
+
+def settled(browser, script, seconds=30):
+    "The value of a script that has been the same for half a second: no update is on its way."
+    end, last = time.monotonic() + seconds, None
+    while time.monotonic() < end:
+        now = browser.execute_script(script)
+        if now == last:
+            return now
+        last = now
+        time.sleep(0.5)
+    raise AssertionError(f"never came to rest: {script}")
 
 
 def faults(browser, url, views):
@@ -325,6 +338,7 @@ def test_playground_computes_what_python_does(browser, server):
 
 def test_the_address_brings_image_and_knobs_back(browser, server):
     screen(browser, 1280, "light")
+    browser.get("about:blank")  # another test may have left this page open
     browser.get(f"{server}/playground.html#digit=4&keep=30&goal=9&angle=90")
     seen = wait(browser, STATE, lambda d: d["state"] == "ready")
     assert (seen["label"], seen["read"]) == ("4", "9"), seen
@@ -333,12 +347,16 @@ def test_the_address_brings_image_and_knobs_back(browser, server):
     assert "digit=4" in address and "angle=90" in address and "keep=30" in address
     draw(browser, *DIGITS["1"])
     wait(browser, "return location.hash", lambda h: "image=" in h)
-    drawn, address = browser.execute_script(picture), browser.current_url
+    (drawn, part) = settled(browser, f"{picture} + ' ' + location.hash").split()
+    address = f"{server}/playground.html{part}"
     assert drawn != first
     browser.get("about:blank")
     browser.get(address)
     wait(browser, STATE, lambda d: d["state"] == "ready")
-    assert browser.execute_script(picture) == drawn, "a drawing is in the address too"
+    assert settled(browser, picture) == drawn, "a drawing is in the address too"
+    browser.execute_script("location.hash = 'digit=3'")
+    pasted = wait(browser, STATE, lambda d: d and d["state"] == "ready" and d["label"] == "3")
+    assert pasted["kept"] == "100", "an address pasted over another one"
     for broken in ("digit=99", "image=%%%", "image=AAAA", "keep=x&angle=y"):
         browser.get("about:blank")
         browser.get(f"{server}/playground.html#{broken}")
