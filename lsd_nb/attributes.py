@@ -347,8 +347,8 @@ class AttributeBasis(BaseEstimator):
         self._t, self.attributes_, self._ranks = tensors, labels, list(ranks)
         self._rows = _slices(labels, [1 if v is None else len(v) for v in labels.values()])
         self._erased = _slices(labels, ranks)
-        for name in ("vectors", "duals", "center"):
-            setattr(self, f"{name}_", _like(tensors[name], given))
+        arrays = {f"{k}_": _like(tensors[k], given) for k in ("vectors", "duals", "center")}
+        self.__dict__.update(arrays)
         self.n_features_in_ = tensors["vectors"].shape[1]
         return self
 

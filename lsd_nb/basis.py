@@ -971,28 +971,29 @@ def _classes_of(stats) -> np.ndarray:
     return np.asarray(names if names is not None else np.asarray(stats.labels)[:l])
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #44a99f97
-def _store(
-    basis: "LatentBasis",  # gets its fitted attributes
+def _fitted(
     t: dict[str, Tensor],  # vectors, duals, means, center, rows, offsets, codes, sets, read
     classes: np.ndarray,  # labels (l,)
     moments: Moments | None,  # what they were made from
     given,  # the kind of array to answer in
-) -> "LatentBasis":  # `basis`
-    "Set the fitted attributes from tensors."
-    for name in ("vectors", "duals", "means", "center"):
-        setattr(basis, f"{name}_", _like(t[name], given))
-    basis._codes, basis._rows, basis._offsets = t["codes"], t["rows"], t["offsets"]
-    basis._read, basis.classes_, basis.moments_ = t["read"], classes, moments
+    shrinkage=None,  # of the metric
+    held_out=None,  # scores on latents that were held out
+) -> dict[str, Any]:  # attributes of a `LatentBasis`, by name
+    "What a fitted basis has, from tensors."
     cpu = torch.empty(0) if isinstance(given, Tensor) else given
-    basis.labels_ = _labels_like(_with_blank(classes, t["codes"].numpy()), cpu)
-    basis.sets_ = _labels_like(t["sets"].numpy(), cpu)
-    basis.held_out_, basis.n_features_in_ = None, t["vectors"].shape[1]
-    basis.condition_ = _condition(t["means"] - t["center"])
-    return basis
+    return {
+        **{f"{k}_": _like(t[k], given) for k in ("vectors", "duals", "means", "center")},
+        **{f"_{k}": t[k] for k in ("codes", "rows", "offsets", "read")},
+        **dict(classes_=classes, moments_=moments, shrinkage_=shrinkage, held_out_=held_out),
+        "labels_": _labels_like(_with_blank(classes, t["codes"].numpy()), cpu),
+        "sets_": _labels_like(t["sets"].numpy(), cpu),
+        "n_features_in_": t["vectors"].shape[1],
+        "condition_": _condition(t["means"] - t["center"]),
+    }
 
 
 def _tensors(basis: "LatentBasis") -> dict[str, Tensor]:
-    "What `_store` set, as tensors by name."
+    "What `_fitted` was given, as tensors by name."
     names = ("vectors", "duals", "means", "center", "sets")
     found = {n: torch.as_tensor(getattr(basis, f"{n}_")).cpu() for n in names}
     rest = {n: getattr(basis, f"_{n}") for n in ("codes", "rows", "offsets", "read")}
@@ -1020,7 +1021,7 @@ def _build(
     rows, offsets = readers(basis.reading, d[read], means[read], point, metric)
     t = {"vectors": v, "duals": d, "means": means, "center": point, "rows": rows}
     t |= {"offsets": offsets, "codes": codes, "sets": sets, "read": read}
-    _store(basis, t, classes, moments, given).shrinkage_ = shrinkage
+    basis._take(_fitted(t, classes, moments, given, shrinkage))
     return _complete(basis) if basis.complete else basis
 
 
@@ -1036,14 +1037,12 @@ def _build_from(basis: "LatentBasis", moments: Moments, classes, given) -> "Late
 def _complete(basis: "LatentBasis") -> "LatentBasis":
     "Add vectors without a label until there are M."
     check_is_fitted(basis)
-    t, held, shrinkage = _tensors(basis), basis.held_out_, basis.shrinkage_
+    t, rest = _tensors(basis), (basis.vectors_, basis.shrinkage_, basis.held_out_)
     v, d = complement_of(t["vectors"], t["duals"])
     blank = torch.full((len(v),), -1)
     more = {"vectors": v, "duals": d, "codes": blank, "sets": blank}
     t |= {name: torch.cat([t[name], new]) for name, new in more.items()}
-    _store(basis, t, basis.classes_, basis.moments_, basis.vectors_)
-    basis.held_out_, basis.shrinkage_ = held, shrinkage
-    return basis
+    return basis._take(_fitted(t, basis.classes_, basis.moments_, *rest))
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #00020906
 def _nearest_right(
@@ -1324,9 +1323,8 @@ def _loaded(basis: "LatentBasis", t: dict[str, Tensor], meta: dict) -> "LatentBa
     except (TypeError, ValueError) as e:
         raise LSDError(f"the file's labels are not of type {meta['classes_dtype']}") from e
     saved = [t.pop(f"moments.{f}") for f in Moments._fields if f"moments.{f}" in t]
-    _store(basis, t, classes, Moments(*saved) if saved else None, given)
-    basis.shrinkage_, basis.held_out_ = meta["shrinkage"], meta["held_out"]
-    return basis
+    rest = given, meta["shrinkage"], meta["held_out"]
+    return basis._take(_fitted(t, classes, Moments(*saved) if saved else None, *rest))
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #5a84a410
 def _words(
@@ -1406,6 +1404,11 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
         self.read_sets, self.n_sets, self.labels = read_sets, n_sets, labels
         self.temperature, self.rank_deficient = temperature, rank_deficient
         self.complete, self.random_state = complete, random_state
+
+    def _take(self, fitted):
+        "Fitted attributes by name."
+        self.__dict__.update(fitted)
+        return self
 
     def __sklearn_tags__(self):
         "Tags for scikit-learn: |c| can't tell a mean from its opposite, nor can a wrong origin."

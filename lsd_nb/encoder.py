@@ -322,10 +322,7 @@ class EncoderConfig(Config):
                 drawn = sample_latents(mu, log_sigma)
                 parts["reading"] = reading_loss(drawn, y, labelled())
             loss = weighted_loss(self, parts)
-            opt.zero_grad()
-            run.backward(loss)
-            opt.step()
-            schedule.step()
+            run.descend(loss, opt, schedule)
             return {"loss": loss, **parts}
 
         def result():

@@ -241,6 +241,12 @@ class OptimisticAdam(torch.optim.Adam):
         return loss
 
 # %% ../nbs/02_gan.ipynb #ddf2cabe
+_STEADY: dict[str, Any] = dict(
+    **dict(betas=(0.5, 0.99), dropout=0.0, discriminator_stages=3),
+    **dict(deviation=True, penalty=1.0, schedule="late"),
+)
+
+
 @dataclass(frozen=True)
 class GANConfig(Config):
     "Hyper-parameters of step 1."
@@ -260,28 +266,10 @@ class GANConfig(Config):
             optimistic=True,
         ),
         "small": {},
-        "convincing": dict(
-            betas=(0.5, 0.99),
-            dropout=0.0,
-            discriminator_stages=3,
-            deviation=True,
-            penalty=1.0,
-            schedule="late",
-            epochs=25,
-        ),
-        "quick": dict(
-            width=64,
-            discriminator_width=48,
-            betas=(0.5, 0.99),
-            dropout=0.0,
-            discriminator_stages=3,
-            deviation=True,
-            penalty=1.0,
-            schedule="late",
-            epochs=0,
-            iterations=10_000,
-        ),
-        "tiny": dict(
+        "convincing": _STEADY | dict(epochs=25),
+        "quick": _STEADY | dict(width=64, discriminator_width=48, epochs=0, iterations=10_000),
+        "tiny": _STEADY
+        | dict(
             width=32,
             discriminator_width=16,
             latent_dim=20,
@@ -289,13 +277,7 @@ class GANConfig(Config):
             batch_size=32,
             epochs=4,
             lr=3e-3,
-            betas=(0.5, 0.99),
             ema=0.95,
-            dropout=0.0,
-            discriminator_stages=3,
-            deviation=True,
-            penalty=1.0,
-            schedule="late",
         ),
     }
     for_data: ClassVar[dict] = {("convincing", "fashion_mnist"): dict(epochs=16)}

@@ -20,7 +20,7 @@ from lsd_nb.basis import (
     LatentBasis,
     Moments,
     _first,
-    _store,
+    _fitted,
     as_latents,
     labelled_vectors,
     readers,
@@ -313,8 +313,7 @@ def fit_large(
     t |= {"offsets": offsets, "codes": codes, "sets": sets, "read": _first(codes, sets)}
     origin = torch.zeros(means.shape[1]).double()
     moments = Moments(stats.counts[None], stats.sums[None], stats.squares[None], origin)
-    _store(basis, t, names, moments, torch.empty(0)).shrinkage_ = None
-    return basis
+    return basis._take(_fitted(t, names, moments, torch.empty(0)))
 
 
 def _collected(batches, classes, metric, block, sketch):

@@ -551,6 +551,18 @@ class Run:
         "Gradients of a loss, a scalar, averaged over the processes."
         self.accelerator.backward(loss)
 
+    def descend(
+        self,
+        loss: Tensor,  # a scalar
+        optimiser: Any,  # of the weights that learn, as `prepare` gave it back
+        schedule: LRScheduler,  # of its learning rate
+    ) -> None:
+        "One step down a loss, and the rate of the next."
+        optimiser.zero_grad()
+        self.backward(loss)
+        optimiser.step()
+        schedule.step()
+
     def autocast(self) -> contextlib.AbstractContextManager:
         "A context that computes in the run's precision."
         return self.accelerator.autocast()

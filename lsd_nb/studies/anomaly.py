@@ -337,10 +337,7 @@ class LeNetAEConfig(Config):
 
         def step(x):
             loss = self.loss(net, learner.train()(x), run)
-            opt.zero_grad()
-            run.backward(loss)
-            opt.step()
-            schedule.step()
+            run.descend(loss, opt, schedule)
             return {"loss": loss}
 
         def result():

@@ -287,10 +287,7 @@ class AutoencoderConfig(Config):
 
         def step(x):
             parts = training_loss(learner, x, getattr(self, "beta", 0.0))
-            opt.zero_grad()
-            run.backward(parts["loss"])
-            opt.step()
-            schedule.step()
+            run.descend(parts["loss"], opt, schedule)
             return parts
 
         def result():

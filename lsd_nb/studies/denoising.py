@@ -312,10 +312,7 @@ class DenoiserConfig(Config):
 
         def step(x):
             loss = F.mse_loss(learner(add_gaussian(x, self.sigma, clip=False)).float(), x)
-            opt.zero_grad()
-            run.backward(loss)
-            opt.step()
-            schedule.step()
+            run.descend(loss, opt, schedule)
             return {"mse": loss}
 
         def result():

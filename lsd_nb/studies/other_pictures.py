@@ -211,10 +211,7 @@ class SpriteVAEConfig(Config):
 
         def step(x, known):
             parts = labelled_loss(learner, x, known, self.beta, self.label_weight)
-            opt.zero_grad()
-            run.backward(parts["loss"])
-            opt.step()
-            schedule.step()
+            run.descend(parts["loss"], opt, schedule)
             return parts
 
         def result():

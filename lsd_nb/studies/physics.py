@@ -271,10 +271,7 @@ class IsingVAEConfig(Config):
 
         def step(x):
             parts = training_loss(learner, x, self.beta)
-            opt.zero_grad()
-            run.backward(parts["loss"])
-            opt.step()
-            schedule.step()
+            run.descend(parts["loss"], opt, schedule)
             return parts
 
         def result():

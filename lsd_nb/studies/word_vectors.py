@@ -388,10 +388,7 @@ class WordVectorsConfig(Config):
         def step(centre, context):
             noise = _draw(counts, self.power, (groups, self.shared))
             loss = learner(centre, context, noise, self.negatives)
-            opt.zero_grad()
-            run.backward(loss)
-            opt.step()
-            schedule.step()
+            run.descend(loss, opt, schedule)
             return {"loss": loss}
 
         def result():
