@@ -398,8 +398,9 @@ def unlinked(app, env, node, content):
 
 
 def scripts(app, pagename, templatename, context, doctree):
-    "On `html-page-context`: the playground's script, on its own page only."
+    "On `html-page-context`: the playground's scripts, on its own page only."
     if pagename == "playground":
+        app.add_js_file("latent_files.js")
         app.add_js_file("playground.js")
 
 

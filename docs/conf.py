@@ -62,7 +62,8 @@ html_static_path = [
         / mathjax_path
     ),
 ]
-html_static_path += [str(HERE / "playground.js"), *bridge.plotly_script()]
+html_static_path += [str(HERE / name) for name in ("latent_files.js", "playground.js")]
+html_static_path += bridge.plotly_script()
 html_extra_path = (
     [str(HERE.parent / "_build" / "extra")]
     if (HERE.parent / "_build" / "extra" / "playground" / "state.json").exists()

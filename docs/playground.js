@@ -286,13 +286,15 @@ document.addEventListener('DOMContentLoaded', () => {
           <button id="pg-clear" type="button">clear</button></figcaption></figure>
       <figure><canvas id="pg-in" width="28" height="28" role="img"
         aria-label="The image that the encoder sees"></canvas>
-        <figcaption>what the encoder sees</figcaption></figure>
+        <figcaption id="pg-in-is">what the encoder sees</figcaption></figure>
       <figure><canvas id="pg-out" width="28" height="28" role="img"
         aria-label="The decoded image"></canvas>
         <figcaption>decoded: <b id="pg-read">–</b></figcaption></figure>
     </div>
     <p class="pg-examples">or take one of MNIST's: <span id="pg-examples"></span>
-      <label>or a picture of yours: <input id="pg-file" type="file" accept="image/*"></label></p>
+      <label>or a file of yours, a picture or latents (CSV, npz), which may also be dropped here:
+        <input id="pg-file" type="file" accept="image/*,.csv,.txt,.npz,.npy"></label></p>
+    <p id="pg-error" role="alert"></p>
     <p>The spectrum says <b id="pg-label">–</b>. <span class="pg-quiet" id="pg-ms"></span></p>
     <svg id="pg-bars" viewBox="0 0 600 170" role="img"
       aria-label="Amplitudes, one bar for each quasi-eigenvector"></svg>
@@ -307,7 +309,24 @@ document.addEventListener('DOMContentLoaded', () => {
       <label for="pg-amp">amplitude of <span id="pg-which"></span></label>
       <input id="pg-amp" type="range" min="-1" max="1" step="0.01"><output id="pg-amp-is"></output>
     </div>
-    <p><button id="pg-reset" type="button">put all knobs back</button></p>`;
+    <p><button id="pg-reset" type="button">put all knobs back</button></p>
+    <div class="pg-part">
+      <p><b>A plane of two labels:</b>
+        <label>across <select id="pg-across"></select></label>
+        <label>up <select id="pg-up"></select></label></p>
+      <svg id="pg-plane" viewBox="0 0 452 440" role="application" tabindex="0" aria-label="Plane of
+        two amplitudes with the images that it decodes to: click one, or use the arrow keys"></svg>
+      <p class="pg-quiet">Each image is the code with these two amplitudes set: click one, and it is
+        the code. ○ the code, ● what the knobs make of it<span id="pg-dots"></span>.</p>
+    </div>
+    <div class="pg-part" id="pg-many" hidden>
+      <p><b id="pg-many-name"></b>: <span id="pg-many-says"></span></p>
+      <p><label>mean |amplitude| of <select id="pg-many-of"></select></label>
+        <span class="pg-quiet" id="pg-many-most"></span></p>
+      <svg id="pg-many-bars" viewBox="0 0 600 130" role="img"
+        aria-label="Mean amount of each amplitude of the latents in the file"></svg>
+      <table id="pg-many-table"></table>
+    </div>`;
 
   async function load() {
     const get = async (name, kind) => {
@@ -465,11 +484,17 @@ document.addEventListener('DOMContentLoaded', () => {
       at('amp-is').textContent = (+at('amp').value).toFixed(2);
       at('ms').textContent =
         `Knobs, generator and classifier took ${(performance.now() - started).toFixed(0)} ms.`;
+      const milliseconds = performance.now() - started;
+      await drawMap();
+      drawPlane(now);
       Object.assign(home.dataset, {
         label,
         read: classes[read],
         kept: now.filter((v) => Math.abs(v) > 1e-5).length,
-        milliseconds: performance.now() - started,
+        milliseconds,
+        point: axes()
+          .map((k) => c[k].toFixed(3))
+          .join(' '),
         updates: +(home.dataset.updates ?? 0) + 1,
       });
       remember();
@@ -481,9 +506,10 @@ document.addEventListener('DOMContentLoaded', () => {
     }
 
     /* the address holds the image and the knobs: whoever opens it sees the same */
+    const KNOBS = ['keep', 'goal', 'angle', 'across', 'up'];
     let source = null;
     function remember() {
-      const knobs = ['keep', 'goal', 'angle'].map((id) => `${id}=${at(id).value}`);
+      const knobs = KNOBS.map((id) => `${id}=${at(id).value}`);
       const amp = touched ? [`vector=${chosen}`, `amp=${at('amp').value}`] : [];
       history.replaceState(null, '', `#${[source, ...knobs, ...amp].join('&')}`);
     }
@@ -491,6 +517,16 @@ document.addEventListener('DOMContentLoaded', () => {
       btoa(String.fromCharCode(...Array.from(image, (v) => Math.round((v + 1) * 127.5))))
         .replaceAll('+', '-')
         .replaceAll('/', '_');
+    const codeText = (z) =>
+      btoa(String.fromCharCode(...new Uint8Array(Float32Array.from(z).buffer)))
+        .replaceAll('+', '-')
+        .replaceAll('/', '_');
+    const toCode = (text) => {
+      const bytes = Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (b) =>
+        b.charCodeAt(0),
+      );
+      return Array.from(new Float32Array(bytes.buffer));
+    };
     const toImage = (text) => {
       const bytes = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
       return Float32Array.from(bytes, (b) => b.charCodeAt(0) / 127.5 - 1);
@@ -498,17 +534,208 @@ document.addEventListener('DOMContentLoaded', () => {
 
     async function look(image, name) {
       if (!name) image = toImage(toText(image)); // what the address can hold, to the grey level
-      source = name ?? `image=${toText(image)}`;
-      show(at('in'), image);
-      code = Array.from(await encode(image));
+      await take(Array.from(await encode(image)), name ?? `image=${toText(image)}`, image);
+    }
+
+    /* a code: of an image, from the plane, or of a file's latents */
+    async function take(z, name, image) {
+      code = z;
+      source = name ?? `code=${codeText(z)}`;
       c = amplitudes(table, code);
       label = labels[leader(table, c, code)];
+      show(at('in'), image ?? (await decode(code)));
+      at('in-is').textContent = image ? 'what the encoder sees' : 'the code, decoded';
       at('label').textContent = label;
-      at('label').style.color = 'inherit';
+      at('error').textContent = '';
       if (+at('goal').value === label)
         at('goal').value = classes[(classes.indexOf(label) + 1) % classes.length];
+      if (!at('across').value) [at('across').value, at('up').value] = [label, at('goal').value];
       fresh();
       await update();
+    }
+
+    /* ---- the plane: the code's amplitudes of two labels, set to the places of a grid */
+
+    const GRID = [-0.3, -0.15, 0, 0.15, 0.3, 0.45, 0.6],
+      CELL = 54,
+      [LEFT, TOP] = [66, 8];
+    const axes = () => ['across', 'up'].map((id) => first(+at(id).value));
+    const place2 = (v) => Math.max(-0.5, Math.min(GRID.length - 0.5, (v - GRID[0]) / 0.15)) + 0.5,
+      xOf = (v) => LEFT + CELL * place2(v),
+      yOf = (v) => TOP + CELL * (GRID.length - place2(v));
+    let map = { asked: null, picture: '' },
+      many = null;
+
+    /* the code with its two amplitudes set */
+    function at2(i, j, x, y) {
+      const change = new Float64Array(K);
+      change[i] = x - c[i];
+      change[j] = y - c[j];
+      return synthesise({ ...table, center: code }, change);
+    }
+
+    async function drawMap() {
+      const [i, j] = axes(),
+        asked = JSON.stringify([i, j, code]);
+      if (map.asked === asked) return;
+      const rows = GRID.toReversed().flatMap((y) => GRID.map((x) => at2(i, j, x, y))),
+        images = await descent.decodeAll(rows.flat()),
+        side = GRID.length * SIDE,
+        sheet = Object.assign(document.createElement('canvas'), { width: side, height: side }),
+        cell = Object.assign(document.createElement('canvas'), { width: SIDE, height: SIDE });
+      rows.forEach((_, k) => {
+        show(cell, images.slice(k * SIDE ** 2, (k + 1) * SIDE ** 2));
+        const [x, y] = [k % GRID.length, Math.floor(k / GRID.length)];
+        sheet.getContext('2d').drawImage(cell, x * SIDE, y * SIDE);
+      });
+      map = { asked, picture: sheet.toDataURL() };
+    }
+
+    function drawPlane(now) {
+      const [i, j] = axes(),
+        size = CELL * GRID.length,
+        text = (x, y, words, more = '') =>
+          `<text x="${x}" y="${y}" font-size="15" text-anchor="middle" fill="currentColor" ` +
+          `${more}>${words}</text>`,
+        number = (v) => v.toFixed(2).replace('-', '−'),
+        mark = (v, size, fill) =>
+          `<circle cx="${xOf(v[i])}" cy="${yOf(v[j])}" r="${size}" fill="${fill}" ` +
+          `stroke="#ff9d00" stroke-width="3"/>`;
+      const dots = many
+        ? many.dots.map((k) => {
+            const a = many.amplitudes[k],
+              of = many.labels ? many.labels[k] : many.read[k];
+            return (
+              `<circle class="pg-dot" data-n="${k}" cx="${xOf(a[i]).toFixed(1)}" ` +
+              `cy="${yOf(a[j]).toFixed(1)}" r="4" fill="${COLOURS[of % 10]}" stroke="white"/>`
+            );
+          })
+        : [];
+      at('plane').innerHTML =
+        `<image href="${map.picture}" x="${LEFT}" y="${TOP}" width="${size}" height="${size}"/>` +
+        GRID.map(
+          (v) => text(xOf(v), TOP + size + 18, number(v)) + text(LEFT - 28, yOf(v) + 5, number(v)),
+        ).join('') +
+        text(LEFT + size / 2, TOP + size + 40, `amplitude of ${labels[i]}`) +
+        text(
+          0,
+          0,
+          `amplitude of ${labels[j]}`,
+          `transform="translate(14 ${TOP + size / 2}) rotate(-90)"`,
+        ) +
+        dots.join('') +
+        mark(now, 4, '#ff9d00') +
+        mark(c, 10, 'none');
+      at('dots').textContent = many ? `, small dots: ${many.dots.length} latents of the file` : '';
+    }
+
+    /* a click: on a dot, that latent; else the nearest place of the grid */
+    function clicked(event) {
+      if (!c) return;
+      const dot = event.target.closest?.('.pg-dot');
+      if (dot) return take(Array.from(many.latents[+dot.dataset.n]));
+      const box = at('plane').getBoundingClientRect(),
+        [x, y] = [event.clientX - box.left, event.clientY - box.top].map(
+          (v) => (v / box.width) * 452,
+        ),
+        [col, row] = [(x - LEFT) / CELL, (y - TOP) / CELL].map(Math.floor);
+      if (col in GRID && row in GRID) step(GRID[col], GRID[GRID.length - 1 - row]);
+    }
+    const step = (x, y) => take(at2(...axes(), x, y));
+    const near = (v) =>
+      GRID.reduce((best, g, k) => (Math.abs(g - v) < Math.abs(GRID[best] - v) ? k : best), 0);
+
+    /* an arrow key: the neighbour on that side */
+    function pressed(event) {
+      const move = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+      if (!c || !move[event.key]) return;
+      event.preventDefault();
+      event.stopPropagation(); // else Sphinx turns the page
+      const [x, y] = axes().map((k, axis) => GRID[near(c[k]) + move[event.key][axis]]);
+      if (x !== undefined && y !== undefined) step(x, y);
+    }
+
+    /* two axes are two labels: the one that was not touched gives way */
+    function chooseAxis(touchedAxis) {
+      const other = touchedAxis === 'across' ? 'up' : 'across';
+      if (at(touchedAxis).value === at(other).value) {
+        const k = classes.indexOf(+at(other).value);
+        at(other).value = classes[(k + 1) % classes.length];
+      }
+    }
+
+    /* ---- latents of a file: their mean spectrum, and what the basis reads */
+
+    async function openLatents(file) {
+      const { latents, labels: given } = await latentFiles.read(file, m, classes),
+        all = [],
+        read = [];
+      for (const [k, z] of latents.entries()) {
+        all.push(amplitudes(table, z));
+        read.push(classes.indexOf(labels[leader(table, all[k], z)]));
+        if (k % 500 === 499) await new Promise((done) => setTimeout(done));
+      }
+      const stride = Math.ceil(latents.length / 500),
+        dots = latents.flatMap((_, k) => (k % stride ? [] : [k]));
+      many = { latents, labels: given, amplitudes: all, read, dots };
+      at('many').hidden = false;
+      at('many-name').textContent = file.name;
+      const groups = given ?? read;
+      at('many-of').replaceChildren(new Option(`all ${latents.length} latents`, ''));
+      classes.forEach((l, k) => {
+        if (groups.includes(k))
+          at('many-of').add(new Option(given ? `those labelled ${l}` : `those read as ${l}`, k));
+      });
+      sayMany();
+      drawMany();
+      await update();
+    }
+
+    function sayMany() {
+      const { read, labels: given } = many,
+        n = read.length,
+        count = (list, k) => list.filter((v) => v === k).length,
+        right = given && read.filter((v, i) => v === given[i]).length,
+        share = (a, b) => (b ? `${((100 * a) / b).toFixed(1)} %` : '–');
+      at('many-says').textContent = given
+        ? `${right} of ${n} latents are read right (${share(right, n)}).`
+        : `${n} latents, without labels.`;
+      const rows = classes.map((l, k) => {
+        if (!given) return [l, count(read, k)];
+        const of = count(given, k),
+          hits = read.filter((v, i) => v === k && given[i] === k).length;
+        return [l, count(read, k), of, hits, share(hits, of)];
+      });
+      const head = ['label', 'read so', ...(given ? ['labelled so', 'right', 'share'] : [])],
+        row = (cells, tag) => `<tr>${cells.map((v) => `<${tag}>${v}</${tag}>`).join('')}</tr>`;
+      at('many-table').innerHTML = row(head, 'th') + rows.map((r) => row(r, 'td')).join('');
+      Object.assign(home.dataset, {
+        latents: n,
+        right: right ?? '',
+        reads: classes.map((_, k) => count(read, k)).join(' '),
+      });
+    }
+
+    function drawMany() {
+      const of = at('many-of').value,
+        groups = many.labels ?? many.read,
+        chosenRows = many.amplitudes.filter((_, k) => of === '' || groups[k] === +of),
+        mean = new Float64Array(K);
+      for (const row of chosenRows) row.forEach((v, k) => (mean[k] += Math.abs(v)));
+      mean.forEach((v, k) => (mean[k] = v / chosenRows.length));
+      const top = Math.max(...mean, 1e-9),
+        width = 600 / K,
+        name = (k) => (labels[k] === null ? `vector ${k}` : `${labels[k]}, set ${sets[k]}`);
+      at('many-bars').innerHTML = Array.from(mean, (v, k) => {
+        const tall = (v / top) * 124;
+        return (
+          `<rect x="${(k * width).toFixed(1)}" width="${(width * 0.86).toFixed(1)}" ` +
+          `y="${(127 - tall).toFixed(1)}" height="${tall.toFixed(1)}" fill="${colour(k)}">` +
+          `<title>${name(k)}: ${v.toFixed(3)}</title></rect>`
+        );
+      }).join('');
+      at('many-most').textContent = `largest: ${name(largest(mean))}, ${top.toFixed(3)}`;
+      home.dataset.mean = mean.map((v) => +v.toFixed(5)).join(' ');
     }
 
     /* drawing, by mouse, pen or finger */
@@ -553,7 +780,7 @@ document.addEventListener('DOMContentLoaded', () => {
     pad.addEventListener('pointercancel', up);
     at('clear').addEventListener('click', wipe);
 
-    classes.forEach((l) => at('goal').add(new Option(l, l)));
+    for (const id of ['goal', 'across', 'up']) classes.forEach((l) => at(id).add(new Option(l, l)));
     examples.forEach((grey, k) => {
       const b = document.createElement('button');
       b.type = 'button';
@@ -575,6 +802,14 @@ document.addEventListener('DOMContentLoaded', () => {
       " – pale: the image's own amplitude; full: what the knobs leave. Click a bar to choose it.";
     for (const id of ['keep', 'angle']) at(id).addEventListener('input', update);
     at('goal').addEventListener('change', update);
+    for (const id of ['across', 'up'])
+      at(id).addEventListener('change', () => {
+        chooseAxis(id);
+        update();
+      });
+    at('plane').addEventListener('click', clicked);
+    at('plane').addEventListener('keydown', pressed);
+    at('many-of').addEventListener('change', drawMany);
     at('amp').addEventListener('input', () => {
       touched = true;
       update();
@@ -591,16 +826,10 @@ document.addEventListener('DOMContentLoaded', () => {
       update();
     });
     /* a picture: into the pad, dark strokes on bright paper turned round */
-    at('file').addEventListener('change', async () => {
-      const file = at('file').files[0];
-      if (!file) return;
-      let picture;
-      try {
-        picture = await createImageBitmap(file);
-      } catch {
-        at('label').textContent = `nothing: ${file.name} is not a picture`;
-        return;
-      }
+    async function openPicture(file) {
+      const picture = await createImageBitmap(file).catch(() => {
+        throw new Error('is not a picture');
+      });
       const scale = Math.min(pad.width / picture.width, pad.height / picture.height),
         [w, h] = [picture.width * scale, picture.height * scale];
       wipe();
@@ -617,31 +846,65 @@ document.addEventListener('DOMContentLoaded', () => {
       });
       pen.putImageData(data, area[0], area[1]);
       const image = asDigit(pad);
-      if (image) look(image);
+      if (!image) throw new Error('holds no strokes: all of it has one colour');
+      await look(image);
+    }
+
+    /* a file, chosen or dropped: it is read here and sent nowhere */
+    async function open(file) {
+      if (!file) return;
+      at('error').textContent = '';
+      try {
+        await (file.type.startsWith('image/') ? openPicture : openLatents)(file);
+      } catch (error) {
+        at('error').textContent = `${file.name}: ${error.message}.`;
+      }
+      at('file').value = '';
+    }
+    at('file').addEventListener('change', () => open(at('file').files[0]));
+    home.addEventListener('dragover', (e) => e.preventDefault());
+    home.addEventListener('drop', (e) => {
+      e.preventDefault();
+      open(e.dataTransfer.files[0]);
     });
 
     wipe();
     at('keep').max = at('keep').value = K;
-    const asked = new URLSearchParams(location.hash.slice(1)),
-      digit = examples[asked.get('digit')] ? asked.get('digit') : '7';
-    let given = null;
-    try {
-      given = asked.get('image') && toImage(asked.get('image'));
-    } catch {
-      given = null; // not what this page wrote: as if there were no image
-    }
-    if (given?.length !== SIDE * SIDE) given = null;
-    return look(given ?? examples[digit].map((v) => v / 127.5 - 1), given ? null : `digit=${digit}`)
-      .then(() => {
-        for (const id of ['keep', 'goal', 'angle'])
-          if (asked.has(id)) at(id).value = asked.get(id);
-        if (asked.has('vector') && labels[asked.get('vector')] !== undefined) {
-          choose(+asked.get('vector'));
-          at('amp').value = asked.get('amp');
-          touched = true;
+    for (const id of ['across', 'up']) at(id).value = ''; // the first code chooses
+    return recall(new URLSearchParams(location.hash.slice(1)));
+
+    /* what the address holds; what this page did not write counts as absent */
+    async function recall(asked) {
+      const held = (key, read, length, good) => {
+        try {
+          const found = read(asked.get(key));
+          return found.length === length && found.every(good) ? found : null;
+        } catch {
+          return null;
         }
-        return asked.size > 1 ? update() : null;
-      });
+      };
+      const z = asked.has('code') && held('code', toCode, m, Number.isFinite),
+        image = asked.has('image') && held('image', toImage, SIDE * SIDE, Number.isFinite),
+        digit = examples[asked.get('digit')] ? asked.get('digit') : '7';
+      const isClass = (text) => classes.map(String).includes(text);
+      const axes = ['across', 'up'].map((id) => asked.get(id));
+      if (axes.every(isClass) && axes[0] !== axes[1]) [at('across').value, at('up').value] = axes;
+      if (z) await take(z);
+      else if (image) await look(image);
+      else
+        await look(
+          examples[digit].map((v) => v / 127.5 - 1),
+          `digit=${digit}`,
+        );
+      for (const id of ['keep', 'angle']) if (asked.has(id)) at(id).value = asked.get(id);
+      if (isClass(asked.get('goal'))) at('goal').value = asked.get('goal');
+      if (asked.has('vector') && labels[asked.get('vector')] !== undefined) {
+        choose(+asked.get('vector'));
+        at('amp').value = asked.get('amp');
+        touched = true;
+      }
+      if (asked.size > 1) await update();
+    }
   }
 
   tell('Loading the networks …');

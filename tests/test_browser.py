@@ -380,9 +380,239 @@ def test_a_picture_is_read(browser, server, tmp_path):
     seen = wait(browser, STATE, lambda d: int(d["updates"]) > before)
     assert (seen["label"], seen["read"]) == ("1", "1"), "dark strokes on white paper"
     browser.find_element(By.ID, "pg-file").send_keys(str(tmp_path / "none.png"))
-    text = "return document.getElementById('pg-label').textContent"
-    assert "not a picture" in wait(browser, text, lambda t: "nothing" in t)
+    assert said(browser) == "none.png: is not a picture."
+    assert browser.execute_script(STATE)["label"] == "1", "what was there stays"
     complaints(browser)
+
+
+def said(browser):
+    "The page's line about the last file, as soon as there is one."
+    text = "return document.getElementById('pg-error')?.textContent"
+    return wait(browser, text, bool)
+
+
+def opened(browser, url, width=1280):
+    "The playground, ready, not as another test left it."
+    screen(browser, width, "light")
+    browser.get("about:blank")
+    browser.get(url)
+    assert wait(browser, STATE, lambda d: d["state"] != "loading")["state"] == "ready"
+
+
+@pytest.fixture(scope="module")
+def some():
+    "150 latents, some of them read wrong, their labels, and the page's basis in Python."
+    import playground
+    import torch
+
+    from lsd_nb import LatentBasis
+
+    table = json.loads((playground.FOLDER / "basis.json").read_text())
+    rows = [torch.tensor(table[k]) for k in ("vectors", "labels", "sets")]
+    basis = LatentBasis.from_means(*rows, method="lowdin", set_weight=float("inf"))
+    noise = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 9, (150,), generator=noise)  # there is no 9
+    z = torch.randn(150, table["latent_dim"], generator=noise) + 0.4 * rows[0][labels]
+    return z, labels, basis
+
+
+def write_latents(path, z, labels=None):
+    "A file of latents, of the kind that its name says."
+    import numpy as np
+
+    z = np.asarray(z)
+    if path.suffix == ".npz":
+        arrays = {"latents": z} if labels is None else {"latents": z, "labels": labels}
+        save = np.savez_compressed if "small" in path.stem else np.savez
+        save(path, **arrays)
+    elif path.suffix == ".npy":
+        np.save(path, np.asfortranarray(z))
+    else:
+        rows = z if labels is None else np.column_stack([labels, z])
+        head = "" if labels is None else ",".join(["label", *(f"z{k}" for k in range(z.shape[1]))])
+        np.savetxt(path, rows, "%.7g", "," if labels is not None else " ", header=head, comments="")
+    return path
+
+
+DROP = """
+const box = document.getElementById('lsd-playground');
+const bytes = Uint8Array.from(atob(arguments[1]), b => b.charCodeAt(0));
+const dropped = new DataTransfer();
+dropped.items.add(new File([bytes], arguments[0]));
+box.dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true, cancelable: true}));
+"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["a.csv", "plain.txt", "a.npz", "small.npz", "a.npy"])
+def test_latents_of_a_file_are_read_as_python_reads_them(
+    browser, server, some, tmp_path, name, width
+):
+    import base64
+
+    import torch
+    from selenium.webdriver.common.by import By
+
+    z, labels, basis = some
+    given = name not in ("plain.txt", "a.npy")
+    path = write_latents(tmp_path / name, z, labels if given else None)
+    opened(browser, f"{server}/playground.html", width)
+    loaded = "return performance.getEntriesByType('resource').length"
+    before = browser.execute_script(loaded)
+    if name == "a.npz":
+        content = base64.b64encode(path.read_bytes()).decode()
+        browser.execute_script(DROP, name, content)
+    else:
+        browser.find_element(By.ID, "pg-file").send_keys(str(path))
+    seen = wait(browser, STATE, lambda d: "mean" in d)
+    assert browser.execute_script(loaded) == before, "nothing is asked of any server"
+    read = torch.as_tensor(basis.predict(z))
+    assert seen["latents"] == "150"
+    assert seen["reads"].split() == [str(int((read == k).sum())) for k in range(10)]
+    right = int((read == labels).sum())
+    assert 100 < right < 150 and seen["right"] == (str(right) if given else "")
+    mean = torch.as_tensor(basis.transform(z)).abs().mean(0)
+    shown = torch.tensor([float(v) for v in seen["mean"].split()])
+    assert (shown - mean).abs().max() < 2e-5
+    group = labels if given else read
+    browser.execute_script(
+        "const s = document.getElementById('pg-many-of'); s.value = 3;"
+        "s.dispatchEvent(new Event('change'))"
+    )
+    shown = torch.tensor([float(v) for v in browser.execute_script(STATE)["mean"].split()])
+    only = torch.as_tensor(basis.transform(z[group == 3])).abs().mean(0)
+    assert (shown - only).abs().max() < 2e-5, "the latents of one label"
+    text = browser.find_element(By.ID, "pg-many").text
+    assert (f"{right} of 150 latents are read right" in text) == given
+    assert browser.execute_script(LOOK)["wide"] <= 0
+    assert not complaints(browser)
+
+
+def bad_files(z):
+    "Name, content, and a part of the line that the page says."
+    import io
+
+    import numpy as np
+
+    def npz(**arrays):
+        out = io.BytesIO()
+        np.savez(out, **arrays)
+        return out.getvalue()
+
+    def csv(rows):
+        return "\n".join(",".join(str(v) for v in row) for row in rows).encode()
+
+    z = np.asarray(z)[:4]
+    holed = z.copy()
+    holed[2, 5] = np.nan
+    yield "a.csv", csv(z[:, :99]), "line 1: 99 columns, expected 100, or 101 with a label last"
+    yield "a.csv", csv([*z, z[0, :7]]), "line 5: 7 columns"
+    yield "a.csv", csv(holed), 'line 3: "nan" is not a finite number'
+    yield "a.csv", csv([["one", *z[0, 1:]]]), 'line 1: "one" is not a finite number'
+    yield "a.csv", csv(np.column_stack([z, z[:, 0]])), "is none of 0, 1, 2"
+    yield "a.csv", csv([["label", *range(99)], *z]), "100 columns with the label, expected 101"
+    yield "a.csv", b"", "is empty"
+    yield "a.csv", b"\x89\x01\x02 garbage\nmore", "expected 100"
+    yield "a.csv", b"0\n" * 33_000_000, "has 66 MB, at most 64 are read here"
+    yield "a.npz", npz(z=np.zeros((20_001, 100), "f4")), "20,001 latents, at most 20,000"
+    yield "a.npz", npz(z=np.zeros((90_000, 100), "f8")), "has 73 MB, at most 64"
+    yield "a.npz", npz(images=z.reshape(4, 10, 10)), "no 2-D array: images (4 × 10 × 10)"
+    yield "a.npz", npz(y=np.arange(3)), "no 2-D array: y (3)"
+    yield "a.npz", npz(z=z[:, :64]), "z (4 × 64): expected latents (N × 100)"
+    yield "a.npz", npz(a=z, b=z), "several could be the latents"
+    yield "a.npz", npz(z=holed), "z, row 3: NaN is not a finite number"
+    yield "a.npz", npz(z=z[:0]), "holds no latent"
+    yield "a.npz", npz(z=z, y=np.arange(3)), "y (3) and 4 latents: expected a label for each"
+    yield "a.npz", npz(z=z, y=np.array([1, 2, 3, 12])), "y, row 4: the label 12 is none of 0"
+    yield "a.npz", npz(z=z.astype(complex)), "numbers of the type <c16"
+    yield "a.npz", npz(z=z)[:-30], "is no complete npz file"
+    yield "a.npz", csv(z), "is no npz file"
+    yield "a.npy", b"\x93NUMPY\x01\x00", "no array of numpy"
+
+
+def test_a_file_that_is_no_latents_is_one_line(browser, server, some, tmp_path):
+    from selenium.webdriver.common.by import By
+
+    opened(browser, f"{server}/playground.html")
+    label = browser.execute_script(STATE)["label"]
+    for k, (name, content, words) in enumerate(bad_files(some[0])):
+        path = tmp_path / str(k) / name
+        path.parent.mkdir()
+        path.write_bytes(content)
+        browser.execute_script("document.getElementById('pg-error').textContent = ''")
+        browser.find_element(By.ID, "pg-file").send_keys(str(path))
+        line = said(browser)
+        assert words in line and line.startswith(f"{name}: ") and "\n" not in line, (k, line)
+    seen = browser.execute_script(STATE)
+    assert seen["label"] == label and "latents" not in seen, "the page is as it was"
+    turn(browser, "keep", 30)
+    assert not complaints(browser)
+
+
+def press(browser, x, y):
+    "Click on the plane at a place between 0 and 1 of its width and height."
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    plane = browser.find_element(By.ID, "pg-plane")
+    still = "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})"
+    browser.execute_script(still, plane)
+    w, h = plane.size["width"], plane.size["height"]
+    before = int(browser.execute_script(STATE)["updates"])
+    hand = ActionChains(browser, duration=10)
+    hand.move_to_element_with_offset(plane, round((x - 0.5) * w), round((y - 0.5) * h))
+    hand.click().perform()
+    return wait(browser, STATE, lambda d: int(d["updates"]) > before)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_plane_of_two_labels(browser, server, some, tmp_path, width):
+    import torch
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    z, _, basis = some
+    opened(browser, f"{server}/playground.html#digit=4&across=4&up=9", width)
+    place = [int(((basis.labels_ == k) & (basis.sets_ == 1)).nonzero()[0]) for k in (4, 9)]
+    picture = "return document.getElementById('pg-out').toDataURL()"
+    first = browser.execute_script(picture)
+    seen = press(browser, (66 + 54 * 2.5) / 452, (8 + 54 * 0.5) / 440)  # amplitudes 0 and 0.6
+    assert (seen["point"], seen["label"], seen["read"]) == ("0.000 0.600", "9", "9")
+    other = browser.execute_script(picture)
+    assert other != first, "a click decodes another image"
+    browser.find_element(By.ID, "pg-plane").send_keys(Keys.ARROW_RIGHT)
+    wait(browser, STATE, lambda d: d["point"] == "0.150 0.600")
+    browser.find_element(By.ID, "pg-plane").send_keys(Keys.ARROW_LEFT)
+    wait(browser, STATE, lambda d: d["point"] == "0.000 0.600")
+    assert settled(browser, picture) == other, "back to the same code"
+    address = browser.current_url
+    assert "code=" in address and "across=4" in address and "up=9" in address
+    opened(browser, address, width)
+    assert browser.execute_script(STATE)["point"] == "0.000 0.600"
+    assert settled(browser, picture) == other, "the address holds the code"
+    turn(browser, "across", 9)
+    axes = [f"return document.getElementById('pg-{axis}').value" for axis in ("across", "up")]
+    assert [browser.execute_script(a) for a in axes] == ["9", "0"], "two labels, never one twice"
+    turn(browser, "across", 4)
+    browser.find_element(By.ID, "pg-file").send_keys(str(write_latents(tmp_path / "a.npz", z)))
+    wait(browser, STATE, lambda d: "mean" in d)
+    dots = wait(browser, "return document.querySelectorAll('.pg-dot').length", lambda n: n > 0)
+    assert dots == 150
+    before = int(browser.execute_script(STATE)["updates"])
+    browser.execute_script(
+        "document.querySelector('.pg-dot[data-n=\"70\"]')"
+        ".dispatchEvent(new MouseEvent('click', {bubbles: true}))"
+    )
+    seen = wait(browser, STATE, lambda d: int(d["updates"]) > before)
+    turn(browser, "up", 9)
+    amplitudes = torch.as_tensor(basis.transform(z[70:71]))[0, place].tolist()
+    shown = [float(v) for v in browser.execute_script(STATE)["point"].split()]
+    assert seen["label"] == str(int(basis.predict(z[70:71])[0]))
+    assert max(abs(a - b) for a, b in zip(shown, amplitudes, strict=True)) < 1e-3
+    for broken in ("code=AAAA", "code=%%%", "across=4&up=4", "across=x&up=12", "goal=12"):
+        opened(browser, f"{server}/playground.html#{broken}", width)
+        assert browser.execute_script(STATE)["label"] == "7", broken
+    assert not complaints(browser)
 
 
 def test_playground_from_a_file_says_how_to_serve_it(browser, folder):

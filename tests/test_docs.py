@@ -252,8 +252,9 @@ def test_no_widget_is_left_dead(pages, built):
 
 
 def test_scripts_of_the_site_name_no_other_host(built):
-    script = (built / "_static" / "playground.js").read_text(encoding="utf-8")
-    assert not re.search(r"https?://|//cdn|@import", script)
+    for name in ("playground.js", "latent_files.js"):
+        script = (built / "_static" / name).read_text(encoding="utf-8")
+        assert not re.search(r"https?://|//cdn|@import", script)
     assert "playground.js" not in (built / "index.html").read_text(encoding="utf-8"), (
         "only its own page loads it"
     )
