@@ -8,6 +8,7 @@ __all__ = ['as_latents', 'gram_schmidt', 'modified_gram_schmidt', 'lowdin', 'ort
            'labelled_vectors', 'complement_of', 'readers', 'leace', 'reading_scores', 'LatentBasis']
 
 # %% ../nbs/06_quasi_eigenvectors.ipynb #264163c8
+import copy
 import importlib
 import numbers
 from typing import Any, NamedTuple
@@ -1199,6 +1200,23 @@ def _vector_names(labels, sets: np.ndarray) -> np.ndarray:
     rest = [f"complement {k}" for k in range(len(sets))]
     return np.where(sets > 0, np.array(names, object), rest).astype(object)
 
+# %% ../nbs/06_quasi_eigenvectors.ipynb #7d1c6a51
+def _turn(
+    basis: "LatentBasis",  # fitted
+    rotation,  # orthogonal (K, K)
+) -> "LatentBasis":  # a copy
+    "Mix the vectors; the means, and what reads them, stay."
+    check_is_fitted(basis)
+    t, rest = _tensors(basis), (basis.vectors_, basis.shrinkage_, basis.held_out_)
+    (k, m), one = t["vectors"].shape, torch.eye(len(t["vectors"]), dtype=torch.float64)
+    q = as_latents(rotation, k, "a rotation").detach().cpu().double()
+    if q.shape != (k, k) or not torch.allclose(q @ q.T, one, atol=1e-5):
+        raise LSDError(f"a rotation of {k} vectors is an orthogonal matrix ({k}, {k})")
+    if not torch.allclose(t["duals"] @ t["vectors"].T / m, one, atol=1e-5):
+        raise LSDError("these vectors are dependent (a frame, not a basis): they can't be turned")
+    t |= {name: q @ t[name] for name in ("vectors", "duals")}
+    return copy.copy(basis)._take(_fitted(t, basis.classes_, basis.moments_, *rest))
+
 # %% ../nbs/06_quasi_eigenvectors.ipynb #0dcc02c1
 def _save(
     basis: "LatentBasis",  # fitted
@@ -1465,6 +1483,10 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     def completed(self) -> Any:  # this basis, with M - r further vectors (r the rank) of set -1
         "Add unlabelled vectors, so that amplitudes say everything about a latent."
         return _complete(self)
+
+    def turned(self, rotation: Any) -> Any:  # a basis whose vectors_ are `rotation @ vectors_`
+        "Other vectors of the same span and labels, by an orthogonal (K, K); reading stays."
+        return _turn(self, rotation)
 
     def transform(
         self, Z: Any = None, X: Any = None

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'jittered', 'clear_path', 'polished', 'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts',
-           'invert_images', 'map_codes', 'report_of', 'LatentSpectralDecomposition']
+           'jittered', 'clear_path', 'polished', 'purified', 'rotation_frames', 'basis_of', 'codes_of', 'shortened',
+           'best_starts', 'invert_images', 'map_codes', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -307,6 +307,56 @@ def polished(
     "The last frame of `clear_path` alone: descend the cross-entropy of the label."
     path = torch.stack([z, z], 1)
     return clear_path(models, path, target, target, iterations, pull, seed=seed)[:, -1]
+
+# %% ../nbs/08_decomposition.ipynb #5e2b9a11
+def purified(
+    models: LatentModel,  # with a classifier, and gradients
+    basis: LatentBasis,  # fitted, no frame; vectors without a label stay
+    iterations: int = 150,  # of Adam, 0 to 1,000,000; the rate falls to 0
+    margin: float = 8.0,  # m, in logits
+    seed: int = 0,  # of shifts and noise
+    progress: bool = False,  # show a bar
+) -> LatentBasis:  # a copy, turned; `LSDError` where networks give no gradients
+    "Turn the labelled vectors among themselves until each decodes to its label clearly."
+    if not 0 <= iterations <= 10**6:
+        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
+    place = {c: i for i, c in enumerate(np.asarray(basis.classes_).tolist())}
+    own = torch.tensor([place.get(c, -1) for c in np.asarray(basis.labels_).tolist()])
+    v, with_label = torch.as_tensor(basis.vectors_).cpu().float(), own >= 0
+    free, noise = with_label[:, None] & with_label, torch.Generator().manual_seed(seed)
+    s = torch.zeros(len(v), len(v), requires_grad=True)
+    adam = torch.optim.Adam([s], 0.003, betas=(0.9, 0.99))
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, iterations))
+
+    def turn():
+        return torch.matrix_exp((s - s.T) * free)
+
+    for _ in tqdm(range(iterations), "turning the basis", disable=not progress):
+        xi = turn() @ v
+        u = (len(v[0]) ** 0.5 * F.normalize(xi[with_label], dim=1)).repeat(4, 1)
+        slope = _unclear(models, u.detach(), own[with_label].repeat(4), margin, noise)
+        adam.zero_grad()
+        u.backward(slope)
+        adam.step()
+        rate.step()
+    return basis.turned(turn().detach().double())
+
+
+def _unclear(models, u, labels, margin, noise):
+    "Gradient (N, M) of how much images of latents lack a margin, disturbed."
+    slopes = []
+    for z, y in zip(u.split(models.batch_size), labels.split(models.batch_size), strict=True):
+        z = z.to(models.device).requires_grad_()
+        images = models.decode_batch(z).float()
+        images = jittered(images, noise) if images.ndim == 4 else images
+        logits = models.label_batch(images).float()
+        own = F.one_hot(y, logits.shape[1]).bool().to(logits.device)
+        lead = logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
+        loss = F.softplus(margin - lead).sum() / len(u)
+        if not loss.requires_grad:
+            raise LSDError("these networks give no gradients: a basis can't be purified")
+        slopes.append(torch.autograd.grad(loss, z)[0].cpu())
+    return torch.cat(slopes)
 
 # %% ../nbs/08_decomposition.ipynb #734978bb
 def rotation_frames(
@@ -652,13 +702,17 @@ class LatentSpectralDecomposition:
         self.basis = basis_of(means, names, self.method, self.set_weight)
         return self
 
-    def with_basis(self, method: str | None = None, set_weight: float = 1.0) -> Self:
-        "A copy with the same means and another basis, see `basis_of`."
+    def with_basis(self, method: str | None = None, set_weight: float = 1.0, pure: int = 0) -> Self:
+        "A copy with another basis of the same means, see `basis_of` and (`pure` > 0) `purified`."
         if getattr(self, "means", None) is None:
             raise LSDError("there are no means to orthogonalise: call fit first")
         other = copy.copy(self)
         other.method, other.set_weight = method, set_weight
-        return other.fit_means(self.means, self._names)
+        other.fit_means(self.means, self._names)
+        if pure:
+            options = dict(seed=self.seed, progress=self.progress)
+            other.basis = purified(self.models, other.basis, pure, **options)
+        return other
 
     def encode(
         self,

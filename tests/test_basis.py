@@ -293,3 +293,25 @@ def test_a_file_of_another_kind(tmp_path):
 def test_labels_that_are_no_row_are_refused(y, text):
     with pytest.raises(LSDError, match=text):
         LatentBasis().fit(torch.randn(20, 5), y)
+
+
+def test_a_turned_basis_is_saved_with_its_vectors(tmp_path):
+    g = torch.Generator().manual_seed(0)
+    y = torch.randint(4, (600,), generator=g)
+    z = torch.randn(600, 12, generator=g) + 3 * torch.randn(4, 12, generator=g)[y]
+    basis = LatentBasis(n_sets=2).fit(z, y)
+    q = torch.linalg.qr(torch.randn(8, 8, generator=g, dtype=torch.float64)).Q
+    turned = basis.turned(q)
+    again = LatentBasis.load(turned.save(tmp_path / "turned.safetensors"))
+    for name in ("vectors_", "duals_", "means_"):
+        torch.testing.assert_close(getattr(again, name), getattr(turned, name))
+    assert (again.predict(z) == basis.predict(z)).all()
+    assert not torch.allclose(turned.vectors_, basis.vectors_, atol=0.1)
+    moved = turned.move(z, 2, 0.5)
+    one = torch.full((600,), 0.5)
+    torch.testing.assert_close(turned.amplitude(moved, 2) - turned.amplitude(z, 2), one)
+    full = basis.completed()
+    assert np.isclose(full.turned(np.eye(12)).vectors_, full.vectors_).all()
+    for bad in (q.float() + 0.01, q[0], torch.full((8, 8), torch.nan)):
+        with pytest.raises(LSDError):
+            basis.turned(bad)
