@@ -306,6 +306,7 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         | {"metric": torch.eye(6).double()},
         "LatentBasis": _unfitted() | {"set_weight": 2.0, "shrinkage": 0.1},
         "reading_scores": {"Z": z, "y": y, "Z_test": z, "y_test": y, "basis": b},
+        "LatentBasis.turned": {"rotation": torch.eye(len(b.vectors_))},
         "LatentBasis.fit": {"Z": z, "y": y, "sets": ones, "sample_weight": np.ones(60)},
         "LatentBasis.partial_fit": {"Z": z, "y": y, "classes": [0, 1, 2]},
         "LatentBasis.from_means": {"means": z[:3], "labels": [0, 1, 2], "sets": [1, 1, 1]},
@@ -387,6 +388,7 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "unseen_part": {"direction": z[0].double(), "readers": z[1:3].double()} | one,
         "attribute_eraser": {"z": z, "attribute": attribute},
         "jittered": {"images": x, "noise": g, "strength": 0.5},
+        "purified": {"models": w["models"], "basis": b, "iterations": 2, "seed": 0},
         "polished": {"models": w["models"], "z": z, "target": y, "iterations": 1, "pull": 0.1}
         | {"seed": 0},
         "clear_path": {"models": w["models"], "path": torch.stack([z, z], 1), "source": y}
