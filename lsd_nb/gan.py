@@ -143,8 +143,20 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         "Decode latents (N, M) to images (N, C, S, S) in [-1, 1]."
-        maps = self.layers[:2](z)
-        return self.layers[2:](maps.contiguous(memory_format=torch.channels_last))
+        if torch.onnx.is_in_onnx_export():
+            return self.layers(z)
+        return self.layers[2:](self.first_maps(z))
+
+    def first_maps(self, z: Tensor) -> Tensor:
+        "What the first two layers make of latents (N, M): maps (N, W, S/4, S/4), channels last."
+        linear: Any = self.layers[0]
+        size: Any = self.layers[1].unflattened_size
+        rows = [
+            t.unflatten(0, size).movedim(0, 2).flatten(0, 2)  # pixel by pixel, not map by map
+            for t in (linear.weight, linear.bias)
+            if t is not None
+        ]
+        return F.linear(z, *rows).unflatten(1, (*size[1:], size[0])).permute(0, 3, 1, 2)
 
 # %% ../nbs/02_gan.ipynb #5d0a0002
 class QuickDropout(nn.Dropout):

@@ -42,7 +42,7 @@ from lsd_nb.core import (
 )
 from .data import load_for
 from .encoder import EncoderConfig
-from .models import modules_in, sample_latents
+from .models import for_inference, modules_in, sample_latents
 from .training import Config, find_artifact, load_or_train, precision_for, save_artifact
 
 # %% ../nbs/05_labelled_latents.ipynb #74ddabdd
@@ -531,6 +531,7 @@ def _check_patience(found, tally, patience, max_draws):
 # %% ../nbs/05_labelled_latents.ipynb #10c509c4
 def _labeller(generator, classifier, plan):
     "A function: latents → labels (B,), are all logits finite, number of labels."
+    generator, classifier = for_inference(generator), for_inference(classifier)
 
     def label(z):
         with torch.inference_mode(), _lower_precision(plan.device, plan.precision):

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['modules_in', 'as_output', 'as_distribution', 'sample_latents', 'kl_divergence', 'looks_like_variance', 'in_batches',
-           'Network', 'check_batch', 'image_batches', 'LatentModel']
+           'for_inference', 'Network', 'check_batch', 'image_batches', 'LatentModel']
 
 # %% ../nbs/94_models.ipynb #bb842f00
+import copy
 import functools
 import inspect
 import math
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fusion
 
 from .core import LSDError, pick_device, warn_user
 
@@ -146,6 +148,65 @@ def in_batches(
     if isinstance(out[0], Tensor):
         return join(out)
     return tuple(join(parts) for parts in zip(*out, strict=True))
+
+# %% ../nbs/94_models.ipynb #5e16b002
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def _is_plain(m, kinds):
+    "Is this a layer of PyTorch's own in evaluation mode, with nothing hung onto it?"
+    return type(m) in kinds and not (m.training or m._forward_hooks or m._forward_pre_hooks)
+
+
+def _fused(linear, shape, norm):
+    "One linear map for two layers, with perhaps an `nn.Unflatten` between them; None if none is."
+    if not _is_plain(norm, _NORMS) or not norm.affine or norm.running_mean is None:
+        return None
+    if shape is None and _is_plain(linear, _CONVOLUTIONS):
+        return fusion.fuse_conv_bn_eval(linear, norm)
+    if shape is None and _is_plain(linear, _TRANSPOSED) and linear.groups == 1:
+        return fusion.fuse_conv_bn_eval(linear, norm, transpose=True)
+    if shape is None or not _is_plain(linear, (nn.Linear,)):
+        return None
+    if shape.dim != 1 or math.prod(shape.unflattened_size) != linear.out_features:
+        return None
+    each = linear.out_features // norm.num_features  # pixels of a map
+    values = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    mean, var, gain, shift = (v.repeat_interleave(each) for v in values)
+    old, found = (linear.weight, linear.bias), copy.deepcopy(linear)
+    found.weight, found.bias = fusion.fuse_linear_bn_weights(*old, mean, var, norm.eps, gain, shift)
+    return found
+
+# %% ../nbs/94_models.ipynb #5e16b003
+def for_inference(
+    network: Any,  # a module, or anything else
+) -> Any:  # a copy of a module in evaluation mode that shares what is not changed; else `network`
+    "A network for answers alone: its batch normalisations are folded, its ReLUs work in place."
+    if not isinstance(network, nn.Module) or network.training:
+        return network
+    shared: dict = {id(t): t for t in (*network.parameters(), *network.buffers())}
+    try:
+        net = copy.deepcopy(network, shared)
+    except (RuntimeError, TypeError):  # it holds something that has no copy
+        return network
+    for chain in [m for m in net.modules() if type(m) is nn.Sequential]:
+        for i in range(1, len(chain)):
+            shape = chain[i - 1] if i > 1 and type(chain[i - 1]) is nn.Unflatten else None
+            at = i - 1 - (shape is not None)
+            found = _fused(chain[at], shape, chain[i])
+            if found is not None:
+                chain[at], chain[i] = found, nn.Identity()
+            elif _is_plain(chain[i], (nn.ReLU,)) and _is_new(chain[:i]):
+                chain[i] = nn.ReLU(inplace=True)
+    return net
+
+
+def _is_new(layers):
+    "Has the last of these layers made what comes out, so that it may be written over?"
+    last = next((m for m in reversed(layers) if type(m) is not nn.Identity), None)
+    return _is_plain(last, (*_CONVOLUTIONS, *_TRANSPOSED, *_NORMS, nn.Linear))
 
 # %% ../nbs/94_models.ipynb #f6ea1c93
 class Network:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
+from lsd_nb import load_pretrained
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError, save_tensors
 from lsd_nb.encoder import EncoderConfig
@@ -23,7 +24,7 @@ from lsd_nb.latents import (
     sample_labelled,
     save_parts,
 )
-from lsd_nb.models import LatentModel
+from lsd_nb.models import LatentModel, for_inference
 
 HERE = {"device": "cpu", "precision": "no", "progress": False}
 quick = settings(max_examples=30, deadline=None, derandomize=True)
@@ -340,3 +341,14 @@ def test_a_basis_from_statistics_alone():
     names = np.array(found.label_names)[largest(z).argmax(1)]
     direct = LatentBasis().fit(z.double(), names)
     assert (basis.predict(z) == direct.predict(z)).mean() > 0.98
+
+
+def test_labels_are_those_of_the_networks():
+    nets, z = load_pretrained("mnist"), cloud(4000, 100)
+    quick = [for_inference(net) for net in (nets.generator, nets.classifier)]
+    with torch.inference_mode():
+        images, same = nets.generator(z), quick[0](z)
+        labels, others = nets.classifier(images).argmax(1), quick[1](same).argmax(1)
+    close(same, images, 1e-4)
+    assert (labels != others).sum() <= 4  # of 4,000: at least 99.9 % are the same
+    assert "BatchNorm2d" not in str(quick[0])
