@@ -201,6 +201,21 @@ class Workers:
     cpus: float = 1  # cores of each, > 0
     gpus: float = 0  # accelerators of each, ≥ 0; a share of one will do
     batch_size: int = 256  # rows per call of a network, ≥ 1
+    restarts: int = 10  # how often a lost actor is started again, and its blocks done again, ≥ 0
+
+    @property
+    def options(self) -> dict[str, Any]:
+        "What Ray Data is told of them."
+        import ray
+
+        return {
+            "batch_size": self.batch_size,
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus or None,
+            "compute": ray.data.ActorPoolStrategy(size=self.count),
+            "max_restarts": self.restarts,
+            "max_task_retries": self.restarts,
+        }
 
 
 def start_ray(
@@ -252,16 +267,21 @@ def _first_start(ray, options, tries=4):
 
 @contextlib.contextmanager
 def _own_errors() -> Iterator[None]:
-    "An `LSDError` of a worker is one here too, in one line; of its cause, Ray brings the text."
+    "What went wrong in a worker, or that it was lost for good, in one line; Ray brings the text."
     try:
         yield
     except LSDError:
         raise
     except Exception as e:
-        said = re.findall(r"LSDError: (.+)", str(e))
-        if not said:
+        said, kind = re.findall(r"LSDError: (.+)", str(e)), type(e).__name__
+        if said:
+            raise LSDError(said[-1].strip()) from e
+        if not re.search(r"Died|Crashed|Unavailable|OutOfMemory", f"{kind} {e}"):
             raise
-        raise LSDError(said[-1].strip()) from e
+        raise LSDError(
+            f"a worker was lost and did not come back ({kind}): does the network crash, or is "
+            "there too little memory? Take fewer workers or a smaller batch_size"
+        ) from e
 
 # %% ../nbs/08c_collections.ipynb #30fa2d4f
 _ENDINGS = {".parquet": "parquet", ".npy": "numpy", ".tar": "webdataset"}
@@ -325,17 +345,10 @@ def label_collection(
     workers: Workers = Workers(),  # who computes
 ) -> Any:  # Ray dataset with columns z (M,), label where known, and all others
     "Latents and labels of a collection, by actors that hold the networks; nothing is done yet."
-    ray = start_ray(workers)
+    start_ray(workers)
     if labeller.models is None:  # nothing to keep: plain tasks will do
         return data.map_batches(labeller.__call__, batch_size=workers.batch_size)
-    return data.map_batches(
-        _Actor,
-        fn_constructor_args=(labeller,),
-        batch_size=workers.batch_size,
-        num_cpus=workers.cpus,
-        num_gpus=workers.gpus or None,
-        compute=ray.data.ActorPoolStrategy(size=workers.count),
-    )
+    return data.map_batches(_Actor, fn_constructor_args=(labeller,), **workers.options)
 
 
 class _Actor:
@@ -439,18 +452,12 @@ def transform_collection(
     "Amplitudes (K,) and predicted label of every row, beside its other columns, as Parquet."
     light = copy.copy(basis)
     light.moments_ = None
-    ray = start_ray(workers)
+    start_ray(workers)
     data = read_collection(source, column, workers=workers)
     labeller = LabelBatch(models, latents=models is None, seed=None)
     with _own_errors():
-        data.map_batches(
-            _Reader,
-            fn_constructor_args=(labeller, light),
-            batch_size=workers.batch_size,
-            num_cpus=workers.cpus,
-            num_gpus=workers.gpus or None,
-            compute=ray.data.ActorPoolStrategy(size=workers.count),
-        ).write_parquet(str(out))
+        read = data.map_batches(_Reader, fn_constructor_args=(labeller, light), **workers.options)
+        read.write_parquet(str(out))
     return str(out)
 
 # %% ../nbs/08c_collections.ipynb #29cd8ef0

@@ -2,7 +2,10 @@
 
 import io
 import os
+import signal
 import tarfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +74,20 @@ class Spread(torch.nn.Module):
 
     def forward(self, x):
         return x, torch.full_like(x, -2.3)
+
+
+class Mortal(Spread):
+    "An encoder that kills its worker, as if the system had: once for each file that it can take."
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.home = Path(folder), os.getpid()
+
+    def forward(self, x):
+        for life in sorted(self.folder.glob("*.life")) if os.getpid() != self.home else ():
+            life.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(x)
 
 
 def toy():
@@ -177,3 +194,30 @@ def test_workers_leave_room_to_read(parquet):
     with pytest.raises(LSDError, match="expected count"):
         start_ray(Workers(0))
     assert start_ray(Workers(4, cpus=0.5)) is ray
+
+
+def of_a_mortal_encoder(tmp_path, lives, restarts):
+    "A basis of images, encoded by workers that are killed so many times."
+    for k in range(lives):
+        (tmp_path / f"{k:03d}.life").touch()
+    for k, x in enumerate(np.split(points(900, seed=1)[0], 3)):
+        np.save(tmp_path / f"{k}.npy", x)
+    files = sorted(tmp_path.glob("*.npy"))
+    models = LatentModel(Identity(), Largest(), Mortal(tmp_path))
+    return fit_collection(files, models, workers=replace(TWO, restarts=restarts))
+
+
+def test_a_killed_worker_changes_nothing(tmp_path):
+    for name in ("killed", "alone"):
+        (tmp_path / name).mkdir()
+    killed = of_a_mortal_encoder(tmp_path / "killed", lives=2, restarts=3)
+    assert not [*(tmp_path / "killed").glob("*.life")]  # it was
+    alone = of_a_mortal_encoder(tmp_path / "alone", lives=0, restarts=0)
+    assert killed.moments_.counts.tolist() == alone.moments_.counts.tolist()
+    torch.testing.assert_close(killed.vectors_, alone.vectors_, rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_that_kills_every_worker_ends_in_one_line(tmp_path):
+    with pytest.raises(LSDError, match="a worker was lost and did not come back") as e:
+        of_a_mortal_encoder(tmp_path, lives=50, restarts=1)
+    assert "\n" not in str(e.value)
