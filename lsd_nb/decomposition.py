@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
-           'jittered', 'clear_path', 'polished', 'purified', 'rotation_frames', 'basis_of', 'codes_of', 'shortened',
-           'best_starts', 'invert_images', 'map_codes', 'report_of', 'LatentSpectralDecomposition']
+           'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images', 'map_codes',
+           'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -24,6 +24,7 @@ from typing_extensions import Self
 from .basis import LatentBasis, _scores
 from .classifier import Classifier
 from .core import LSDError, warn_user
+from .descent import clear_path, polished
 from .encoder import Encoder, EncoderConfig
 from .gan import Generator
 from .latents import LabelledMeans, _lower_precision, encode_labelled, sample_labelled
@@ -240,123 +241,6 @@ def relabelled(
         p = models.judge(new[left])
         left = left[(p.argmax(1) != target) | (p.amax(1) < confidence)]
     return new
-
-# %% ../nbs/08_decomposition.ipynb #cba3f3fa
-def jittered(
-    images: Tensor,  # (N, C, H, W)
-    noise: torch.Generator,  # source of randomness, on the CPU
-    strength: float = 1.0,  # 1: shifts of a pixel in 28, 0.1 of shear and stretch, noise of 0.2
-    alike: bool = False,  # one random movement and noise for all images
-) -> Tensor:  # (N, C, H, W), differentiable
-    "Images shifted, sheared and stretched a little at random, with noise."
-    n = 1 if alike else len(images)
-    u = 2 * torch.rand(n, 2, 3, generator=noise) - 1
-    theta = torch.eye(2, 3) + strength * u * torch.tensor([0.1, 0.1, 2 / 28])
-    theta = theta.expand(len(images), 2, 3).to(images)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    paper = images.detach().amin((1, 2, 3), keepdim=True)
-    moved = F.grid_sample(images - paper, grid, align_corners=False) + paper
-    return moved + 0.2 * strength * torch.randn(n, *images.shape[1:], generator=noise).to(images)
-
-# %% ../nbs/08_decomposition.ipynb #3ae2f77b
-def clear_path(
-    models: LatentModel,  # with a classifier; images (C, H, W)
-    path: Tensor,  # latents (N, F, M), F ≥ 2; the first frame stays
-    source: Tensor,  # columns of the labels that they leave in the classifier's logits (N,)
-    target: Tensor,  # columns of the labels to arrive at (N,)
-    iterations: int = 20,  # of Adam, 0 to 1,000,000
-    pull: float = 0.05,  # weight of the last frame's squared distance from its start, ≥ 0
-    smooth: float = 0.05,  # weight of the squared steps, ≥ 0
-    seed: int = 0,  # of shifts and noise
-) -> Tensor:  # (N, F, M), on the CPU; as it was, where the networks give no gradients
-    "Descend until the last frame shows the target, and each between one of both labels."
-    if not 0 <= iterations <= 10**6:
-        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
-    size, parts = max(1, models.batch_size // path.shape[1]), []
-    for part, a, b in zip(*(t.split(size) for t in (path, source, target)), strict=True):
-        first, start = part.to(models.device).float().split([1, part.shape[1] - 1], 1)
-        u, noise = start.clone().requires_grad_(), torch.Generator().manual_seed(seed)
-        center, adam = models.center.to(u), torch.optim.Adam([u], 0.1)
-        radius = (start - center).norm(dim=2)
-        for _ in range(iterations):
-            images = models.decode_batch(u.flatten(0, 1)).float()
-            images = jittered(images, noise, alike=True) if images.ndim == 4 else images
-            p = models.label_batch(images).float().log_softmax(1).unflatten(0, u.shape[:2])
-            if not p.requires_grad:
-                break
-            old, new = (p[torch.arange(len(p)), :, label] for label in (a, b))
-            clear = p.exp().mul(p).sum(2) + torch.logaddexp(old, new)
-            steps = torch.cat([first, u[:, :-1], u[:, -1:].detach()], 1).diff(dim=1)
-            loss = -new[:, -1].sum() - clear[:, :-1].sum() + smooth * steps.square().sum()
-            loss = loss + pull * (u[:, -1] - start[:, -1]).square().sum()
-            loss = loss + 0.05 * ((u - center).norm(dim=2) - radius).square().sum()
-            (u.grad,) = torch.autograd.grad(loss, u)
-            adam.step()
-        parts.append(torch.cat([first, u.detach()], 1).cpu())
-    return torch.cat(parts)
-
-# %% ../nbs/08_decomposition.ipynb #5cdbba75
-def polished(
-    models: LatentModel,  # with a classifier; images (C, H, W)
-    z: Tensor,  # latents (N, M) to start from
-    target: Tensor,  # numbers of the labels to show (N,), columns of the classifier's logits
-    iterations: int = 10,  # of Adam, ≥ 0
-    pull: float = 0.05,  # weight of the squared distance from the start, ≥ 0
-    seed: int = 0,  # of shifts and noise
-) -> Tensor:  # latents (N, M), on the CPU
-    "The last frame of `clear_path` alone: descend the cross-entropy of the label."
-    path = torch.stack([z, z], 1)
-    return clear_path(models, path, target, target, iterations, pull, seed=seed)[:, -1]
-
-# %% ../nbs/08_decomposition.ipynb #5e2b9a11
-def purified(
-    models: LatentModel,  # with a classifier, and gradients
-    basis: LatentBasis,  # fitted, no frame; vectors without a label stay
-    iterations: int = 150,  # of Adam, 0 to 1,000,000; the rate falls to 0
-    margin: float = 8.0,  # m, in logits
-    seed: int = 0,  # of shifts and noise
-    progress: bool = False,  # show a bar
-) -> LatentBasis:  # a copy, turned; `LSDError` where networks give no gradients
-    "Turn the labelled vectors among themselves until each decodes to its label clearly."
-    if not 0 <= iterations <= 10**6:
-        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
-    place = {c: i for i, c in enumerate(np.asarray(basis.classes_).tolist())}
-    own = torch.tensor([place.get(c, -1) for c in np.asarray(basis.labels_).tolist()])
-    v, with_label = torch.as_tensor(basis.vectors_).cpu().float(), own >= 0
-    free, noise = with_label[:, None] & with_label, torch.Generator().manual_seed(seed)
-    s = torch.zeros(len(v), len(v), requires_grad=True)
-    adam = torch.optim.Adam([s], 0.003, betas=(0.9, 0.99))
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(1, iterations))
-
-    def turn():
-        return torch.matrix_exp((s - s.T) * free)
-
-    for _ in tqdm(range(iterations), "turning the basis", disable=not progress):
-        xi = turn() @ v
-        u = (len(v[0]) ** 0.5 * F.normalize(xi[with_label], dim=1)).repeat(4, 1)
-        slope = _unclear(models, u.detach(), own[with_label].repeat(4), margin, noise)
-        adam.zero_grad()
-        u.backward(slope)
-        adam.step()
-        rate.step()
-    return basis.turned(turn().detach().double())
-
-
-def _unclear(models, u, labels, margin, noise):
-    "Gradient (N, M) of how much images of latents lack a margin, disturbed."
-    slopes = []
-    for z, y in zip(u.split(models.batch_size), labels.split(models.batch_size), strict=True):
-        z = z.to(models.device).requires_grad_()
-        images = models.decode_batch(z).float()
-        images = jittered(images, noise) if images.ndim == 4 else images
-        logits = models.label_batch(images).float()
-        own = F.one_hot(y, logits.shape[1]).bool().to(logits.device)
-        lead = logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
-        loss = F.softplus(margin - lead).sum() / len(u)
-        if not loss.requires_grad:
-            raise LSDError("these networks give no gradients: a basis can't be purified")
-        slopes.append(torch.autograd.grad(loss, z)[0].cpu())
-    return torch.cat(slopes)
 
 # %% ../nbs/08_decomposition.ipynb #734978bb
 def rotation_frames(
@@ -702,17 +586,13 @@ class LatentSpectralDecomposition:
         self.basis = basis_of(means, names, self.method, self.set_weight)
         return self
 
-    def with_basis(self, method: str | None = None, set_weight: float = 1.0, pure: int = 0) -> Self:
-        "A copy with another basis of the same means, see `basis_of` and (`pure` > 0) `purified`."
+    def with_basis(self, method: str | None = None, set_weight: float = 1.0) -> Self:
+        "A copy with the same means and another basis, see `basis_of`."
         if getattr(self, "means", None) is None:
             raise LSDError("there are no means to orthogonalise: call fit first")
         other = copy.copy(self)
         other.method, other.set_weight = method, set_weight
-        other.fit_means(self.means, self._names)
-        if pure:
-            options = dict(seed=self.seed, progress=self.progress)
-            other.basis = purified(self.models, other.basis, pure, **options)
-        return other
+        return other.fit_means(self.means, self._names)
 
     def encode(
         self,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..basis import as_latents
 from ..core import LSDError
-from ..decomposition import jittered
+from ..descent import jittered
 from ..metrics import image_style
 from ..models import in_batches
 from ..operators import slerp

@@ -19,7 +19,8 @@ from sklearn.svm import LinearSVC
 from torch import Tensor, nn
 
 from ..core import LSDError
-from ..decomposition import clear_path, exchange
+from ..decomposition import exchange
+from ..descent import clear_path
 from ..metrics import image_style, precision_recall, variation
 from ..models import in_batches
 from lsd_nb.operators import (
