@@ -64,6 +64,7 @@ LIBRARY = [
     "basis",
     "large",
     "operators",
+    "descent",
     "attributes",
     "decomposition",
     "saving",
