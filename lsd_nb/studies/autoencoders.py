@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'training_loss', 'mean_codes', 'active_units',
-           'vae_scores', 'code_accuracy', 'AutoencoderConfig', 'VAEConfig', 'ConvVAEConfig', 'importance_weighted',
-           'decoded_grid', 'coordinate_scan']
+           'vae_scores', 'code_accuracy', 'binarised', 'AutoencoderConfig', 'VAEConfig', 'ConvVAEConfig',
+           'importance_weighted', 'decoded_grid', 'coordinate_scan']
 
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
 import math
@@ -231,6 +231,14 @@ def code_accuracy(
     found = compare_classifiers(train, test, list(names.values()), progress=False)
     return {short: found[name] for short, name in names.items()}
 
+# %% ../../nbs/21_autoencoders.ipynb #4e1fb2c7
+def binarised(
+    images: Tensor,  # (N, C, H, W) in [-1, 1], black to white
+    generator: torch.Generator | None = None,  # of the draw; the global one if not given
+) -> Tensor:  # of the same shape, every number -1 or 1
+    "Black and white images: white with the grey value as the probability."
+    return 2 * torch.bernoulli((images + 1) / 2, generator=generator) - 1
+
 # %% ../../nbs/21_autoencoders.ipynb #83e0a27f
 @dataclass(frozen=True)
 class AutoencoderConfig(Config):
@@ -246,12 +254,14 @@ class AutoencoderConfig(Config):
     choices = {
         "architecture": ("mlp", "conv"),
         "schedule": ("onecycle", "constant"),
+        "pixels": ("grey", "binarised"),
         "channels": (1, 3),
         "size": SIZES,
     }
-    added: ClassVar[dict] = dict(channels=1, size=28)
+    added: ClassVar[dict] = dict(channels=1, size=28, pixels="grey")
     precision: ClassVar[str | None] = "no"
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
+    pixels: str = "grey"  # "grey", or "binarised": drawn anew in each epoch
     channels: int = 0  # of the images, 1 (grey) or 3 (colours); 0: as the data
     size: int = 0  # pixels per side of the images, 16 to 64 in steps of 4; 0: as the data
     train_images: int = 0  # use only the first so many training images; 0 for all
@@ -286,6 +296,7 @@ class AutoencoderConfig(Config):
         schedule = schedule_for(opt, self.schedule, self.lr, iterations)
 
         def step(x):
+            x = binarised(x) if self.pixels == "binarised" else x
             parts = training_loss(learner, x, getattr(self, "beta", 0.0))
             run.descend(parts["loss"], opt, schedule)
             return parts
@@ -293,7 +304,10 @@ class AutoencoderConfig(Config):
         def result():
             stored, metrics = net.eval().half().float(), dict[str, float]()
             for part in ("valid", "test"):
-                scores = vae_scores(stored, getattr(data, part).images.to(run.device))
+                x = getattr(data, part).images
+                if self.pixels == "binarised":
+                    x = binarised(x, torch.Generator().manual_seed(0))
+                scores = vae_scores(stored, x.to(run.device))
                 metrics |= {f"{part}_{name}": value for name, value in scores.items()}
             weights = sum(p.numel() for p in stored.parameters())
             return stored.half(), {"metrics": metrics, "parameters": weights}
