@@ -278,12 +278,12 @@ def test_stored_results_are_of_the_bundled_vae_and_reach_the_goals():
     "Means over three trainings on test images: 103.6 nats, 96.5 %, better with convolutions."
     found = json.loads((ROOT / "results" / "autoencoders.json").read_text(encoding="utf-8"))
     rows = {(r["name"], r["latent_dim"], r["beta"], r["epochs"]): r for r in found["rows"]}
-    kinds = ((20, 1.0), (10, 1.0), (10, 4.0), (2, 0.0), (2, 1.0), (2, 4.0))
+    kinds = ((10, 1.0), (10, 4.0), (2, 0.0), (2, 1.0), (2, 4.0))
     assert {k for k in rows if k[0] == "VAE"} == {
         ("VAE", 20, 1.0, 15),
         *(("VAE", *k, 8) for k in kinds),
     }
-    assert all(r["n"] == len(r["metrics"]["mse"]) for r in rows.values())
+    assert all(r["n"] == 3 == len(r["metrics"]["mse"]) for r in rows.values())
     assert all(len(v) == 3 for v in found["bases"].values())
     plain = rows["VAE", 20, 1.0, 15]["metrics"]
     conv = rows["conv VAE", 20, 1.0, 6]["metrics"]
