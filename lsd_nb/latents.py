@@ -35,6 +35,7 @@ from tqdm import tqdm
 from lsd_nb.core import (
     LSDError,
     cache_dir,
+    keep_freed_memory,
     load_tensors,
     pick_device,
     run_record,
@@ -532,6 +533,7 @@ def _check_patience(found, tally, patience, max_draws):
 def _labeller(generator, classifier, plan):
     "A function: latents → labels (B,), are all logits finite, number of labels."
     generator, classifier = for_inference(generator), for_inference(classifier)
+    keep_freed_memory()
 
     def label(z):
         with torch.inference_mode(), _lower_precision(plan.device, plan.precision):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['time_in_turn', 'compare_rates', 'time_alternating', 'flops_of', 'matmul_rate', 'reference_sets', 'changed_labels',
            'memory_growth', 'ByteImages', 'usual_layers', 'as_a_user', 'training_loops', 'benchmark_row',
-           'benchmark_table', 'growth_exponent', 'parallel_seconds', 'rate_of', 'training_rate', 'accelerator_rows',
-           'bench_accelerator']
+           'benchmark_table', 'growth_exponent', 'parallel_seconds', 'own_process', 'rate_of', 'training_rate',
+           'accelerator_rows', 'bench_accelerator']
 
 # %% ../../nbs/91_benchmarks.ipynb #bb1b599c
 import contextlib
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -430,6 +430,44 @@ def parallel_seconds(
         if p.returncode:
             raise LSDError(f"the measured code failed: {error.strip().splitlines()[-1]}")
     return seconds
+
+# %% ../../nbs/91_benchmarks.ipynb #5e16c002
+@contextmanager
+def own_process(
+    setup: str,  # Python code to run first: imports, networks
+    work: str,  # the expression that is measured; its value is how much was done, > 0
+) -> Iterator[
+    Callable[[], float]
+]:  # each call does the work and gives its rate per processor second
+    "A fresh process that does the same work whenever it is asked."
+    code = f"""
+import sys, time
+{setup}
+for line in sys.stdin:
+    start = time.process_time()
+    done = {work}
+    print("rate", done / (time.process_time() - start), flush=True)
+"""
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes: Any = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], text=True, env=env, **pipes) as p:
+
+        to, back, errors = (cast("IO[str]", f) for f in (p.stdin, p.stdout, p.stderr))
+
+        def rate():
+            with contextlib.suppress(BrokenPipeError):
+                to.write("go\n")
+                to.flush()
+            said = next((s for s in back if s.startswith("rate ")), None)
+            if said is None:
+                error = errors.read().strip().splitlines()[-1]
+                raise LSDError(f"the measured code failed: {error}")
+            return float(said.split()[1])
+
+        try:
+            yield rate
+        finally:
+            p.kill()
 
 # %% ../../nbs/91_benchmarks.ipynb #b9a10002
 def rate_of(
