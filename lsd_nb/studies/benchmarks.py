@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['time_in_turn', 'compare_rates', 'time_alternating', 'flops_of', 'matmul_rate', 'reference_sets', 'changed_labels',
            'memory_growth', 'ByteImages', 'usual_layers', 'as_a_user', 'training_loops', 'benchmark_row',
-           'benchmark_table', 'growth_exponent', 'parallel_seconds', 'own_process', 'rate_of', 'training_rate',
-           'accelerator_rows', 'bench_accelerator']
+           'benchmark_table', 'growth_exponent', 'parallel_seconds', 'rate_of', 'training_rate', 'accelerator_rows',
+           'bench_accelerator']
 
 # %% ../../nbs/91_benchmarks.ipynb #bb1b599c
 import contextlib
@@ -113,7 +113,8 @@ def matmul_rate(
     a, b, seconds = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype), []
     product, ops = partial(torch.mm, a, b), torch.ops.mkldnn
     there = torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")
-    if there and (dtype == torch.float32 or ops._is_mkldnn_bf16_supported()):
+    bf16 = dtype == torch.bfloat16 and there and ops._is_mkldnn_bf16_supported()
+    if bf16 or (there and dtype == torch.float32):
         packed = ops._reorder_linear_weight(b, size)
         product = partial(ops._linear_pointwise, a, packed, None, "none", [], "")
     product()
@@ -433,7 +434,7 @@ def parallel_seconds(
 
 # %% ../../nbs/91_benchmarks.ipynb #5e16c002
 @contextmanager
-def own_process(
+def _own_process(
     setup: str,  # Python code to run first: imports, networks
     work: str,  # the expression that is measured; its value is how much was done, > 0
 ) -> Iterator[
@@ -451,7 +452,6 @@ for line in sys.stdin:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes: Any = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", code], text=True, env=env, **pipes) as p:
-
         to, back, errors = (cast("IO[str]", f) for f in (p.stdin, p.stdout, p.stderr))
 
         def rate():
