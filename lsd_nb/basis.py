@@ -340,7 +340,7 @@ def amplitudes(
     z: Any,  # latents (N, M) or (M,), any finite numbers; tensor or array
     vectors: Any,  # quasi-eigenvectors (K, M), orthogonal rows of norm √M
 ) -> Any:  # amplitudes (N, K) or (K,), dimensionless, in the kind, type and device of `z`
-    "Amplitudes $c_k = ⟨ξ_k|z⟩/C$, equation (10)."
+    "Amplitudes $c_k = ⟨ξ_k|z⟩/M$, equation (10)."
     xi = as_latents(vectors, what="vectors")
     gram = xi.detach().double() @ xi.detach().double().T / xi.shape[-1]
     if xi.ndim != 2 or (gram - torch.eye(len(gram)).to(gram)).abs().max() > 1e-3:
@@ -1513,7 +1513,7 @@ class LatentBasis(  # type: ignore[call-arg]  # the keyword is TransformerMixin'
     def transform(
         self, Z: Any = None, X: Any = None
     ) -> Any:  # (N, K), dimensionless, in the kind of `Z`
-        "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/C$, equation (10)."
+        "Amplitudes of latents (N, M), $c_k = ⟨ξ_k|W^{-1}|z - center⟩/M$, equation (10)."
         given = Z if X is None else X
         c = _like(_project(_latents(self, given), self.duals_, _center(self)), given)
         return _as_table(self, c, given)

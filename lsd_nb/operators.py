@@ -192,7 +192,7 @@ def projector(
     i: int,  # the vector whose amplitude is read, in [0, K)
     j: int,  # the vector it is written on, in [0, K); i = j keeps the component along it
 ) -> Operator:  # rank 1
-    "The projector $P_{ij} = |ξ_j⟩⟨ξ_i|/C$, equation (11)."
+    "The projector $P_{ij} = |ξ_j⟩⟨ξ_i|/M$, equation (11)."
     write, read, center = _rows(vectors, i, j)
     return _around(center, 0.0, write[1:], read[:1])
 
@@ -354,7 +354,7 @@ def subspace(
     vectors: Any,  # a LatentBasis, or quasi-eigenvectors (K, M), orthogonal rows of norm √M
     keep: Iterable[int],  # indices of the vectors to keep, at least one, each in [0, K)
 ) -> Operator:  # idempotent, of rank len(keep); symmetric if the vectors are orthogonal
-    "Orthogonal projection on the span of some quasi-eigenvectors, $Σ_k |ξ_k⟩⟨ξ_k|/C$."
+    "Orthogonal projection on the span of some quasi-eigenvectors, $Σ_k |ξ_k⟩⟨ξ_k|/M$."
     keep = sorted({int(i) for i in keep})
     if not keep:
         raise LSDError("a subspace needs at least one vector to keep")

@@ -12,7 +12,7 @@ from house import ROOT
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition
 from lsd_nb.encoder import EncoderConfig
-from lsd_nb.metrics import image_style, variation
+from lsd_nb.metrics import correlation, image_style, variation
 from lsd_nb.operators import on_sphere, plane_rotation
 from lsd_nb.studies.classification import (
     amplitude_profile,
@@ -27,7 +27,6 @@ from lsd_nb.studies.rotation import (
     along,
     basis_editors,
     compare_editor,
-    correlation,
     edit_path,
     peer_directions,
     peer_editors,

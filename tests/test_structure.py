@@ -494,6 +494,32 @@ def test_title_and_subtitle(path):
     assert "\\" not in sub[0], "no backslashes in the subtitle"
 
 
+SECOND_MEANINGS = {  # see nbs/notation.md
+    r"[⟩>|)] ?/ ?C\b|C ?\\?,?δ": "C is the classifier: a squared length is M",
+    r"log \\?(σ|sigma)\(|sigma\(D": "σ is a deviation, the logistic function p(t)",
+    r"β ?= ?\(|β_[12]|\\beta_[12]|\\alpha \\ne \\beta": "β is a weight: Adam has decay rates",
+    r"[ΣS] ?V\^": "V counts latents: singular vectors are P and Q",
+}
+
+
+@each_notebook
+def test_a_letter_means_one_thing(path):
+    shown = "\n".join(text(c) for c in notebook(path)["cells"])
+    found = [f"{why}: {m[0]}" for p, why in SECOND_MEANINGS.items() for m in re.finditer(p, shown)]
+    assert not found
+
+
+def test_letters_with_a_second_meaning_are_seen():
+    for faulty in (
+        "$c = ⟨ξ_k|z⟩/C$",
+        "$ξξ = C\\,δ_{ij}$",
+        r"$-\log \sigma(D(x))$",
+        "Adam with β = (0.5, 0.9)",
+        r"$U S V^\mathsf{T}$",
+    ):
+        assert [p for p in SECOND_MEANINGS if re.search(p, faulty)], faulty
+
+
 @each_notebook
 def test_outputs_are_saved_and_sound(path):
     cells = [c for c in notebook(path)["cells"] if c["cell_type"] == "code"]

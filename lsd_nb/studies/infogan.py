@@ -25,7 +25,7 @@ from ..core import LSDError
 from ..data import ImageData, batches, load_dataset
 from ..gan import _init_dcgan
 from ..image_files import check_images
-from ..metrics import image_style
+from ..metrics import correlation, image_style
 from ..models import in_batches
 from ..training import Config, Run, Task
 
@@ -285,10 +285,6 @@ def style_correlations(
     # per number: correlation with slant, stroke_width and width, in [-1, 1]
 ) -> list[dict[str, float]]:
     "How each number goes along with what can be measured in the image."
-
-    def correlation(a, b):
-        return torch.corrcoef(torch.stack([a.double(), b]))[0, 1].nan_to_num().item()
-
     style = {**image_style(images), "width": _ink_width(images)}
     return [{name: correlation(c, seen) for name, seen in style.items()} for c in numbers.T]
 

@@ -228,7 +228,7 @@ def gram_figure(
     products: bool = True,  # also draw the inner products
     width: float = 3.5,  # inches per entry
 ) -> Any:  # a figure with a column per entry
-    "Fig 4: what vectors decode to (labels down, sets across), and their inner products over C."
+    "Fig 4: what vectors decode to (labels down, sets across), and their inner products over M."
     rows, l = 1 + products, len(lsd.basis.classes_)
     fig, axes = figure(
         rows,
@@ -244,7 +244,7 @@ def gram_figure(
         for ax in column[1:]:
             gram = torch.as_tensor(v) @ torch.as_tensor(v).T / lsd.latent_dim
             picture = ax.imshow(gram, cmap="RdBu_r", vmin=-1, vmax=1)
-            ax.set_title("⟨i|j⟩ / C", fontsize=10)
+            ax.set_title("⟨i|j⟩ / M", fontsize=10)
     if products:
         fig.colorbar(picture, ax=axes[1], location="bottom", shrink=0.6)
     return fig

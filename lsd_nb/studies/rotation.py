@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['peer_directions', 'along', 'without_others', 'Editor', 'basis_editors', 'peer_editors', 'arc_path', 'stopped',
-           'edit_path', 'correlation', 'mark_edit', 'compare_editor']
+           'edit_path', 'mark_edit', 'compare_editor']
 
 # %% ../../nbs/13_rotation.ipynb #118fb55d
 import time
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..core import LSDError
 from ..decomposition import exchange
 from ..descent import clear_path
-from ..metrics import image_style, precision_recall, variation
+from ..metrics import correlation, image_style, precision_recall, variation
 from ..models import in_batches
 from lsd_nb.operators import (
     on_sphere,
@@ -218,16 +218,6 @@ def edit_path(
     return clear_path(models, path, a, b, iterations)
 
 # %% ../../nbs/13_rotation.ipynb #72cf1af7
-def correlation(
-    a: Tensor,  # (N,)
-    b: Tensor,  # (N,)
-) -> float:  # in [-1, 1]; 0 where one of them does not vary
-    "Pearson's correlation."
-    if min(a.std(), b.std()) <= 1e-6:
-        return 0.0
-    return torch.corrcoef(torch.stack([a, b]))[0, 1].item()
-
-
 def mark_edit(
     pictures: Tensor,  # decoded frames (N, F, 1, H, W) without the first, N ≥ 2
     images: Tensor,  # the images that were edited (N, 1, H, W)

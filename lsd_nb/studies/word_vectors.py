@@ -186,7 +186,7 @@ def negative_sampling_loss(
     noise: Tensor,
     k: float | None = None,  # negatives that a pair counts, > 0; default N
 ) -> Tensor:  # scalar, nats per pair
-    "$-\\log σ(u·v) - \\frac kN Σ_n \\log σ(-u·v_n)$, averaged over the pairs."
+    "$-\\log p(u·v) - \\frac kN Σ_n \\log p(-u·v_n)$, averaged over the pairs."
     fits = centre.shape == context.shape and centre.ndim == 2 and noise.ndim == 3
     if not fits or noise.shape[2] != centre.shape[1] or len(centre) % len(noise):
         raise LSDError(

@@ -243,6 +243,8 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "generator_quality": {"generator": w["G"], "classifier": _judge(), "real": x, "n": 9}
         | {"seed": 0},
         "mmd_test": {**pair, "permutations": 5, "seed": 0},
+        "gaussian_tests": {"z": torch.randn(40, 3), "level": 0.1},
+        "correlation": {"a": z[:, 0], "b": z[:, 1]},
         "precision_recall": {"real": z, "fake": z + 1, "neighbours": 3},
         "path_marks": {"frames": x.view(3, 4, 1, 28, 28), "classifier": _judge()},
         "strangeness": {"images": x, "real": x, "other": x + 0.1, "classifier": _judge()},
