@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -348,7 +349,14 @@ def label_collection(
     start_ray(workers)
     if labeller.models is None:  # nothing to keep: plain tasks will do
         return data.map_batches(labeller.__call__, batch_size=workers.batch_size)
-    return data.map_batches(_Actor, fn_constructor_args=(labeller,), **workers.options)
+    return _by_actors(data, _Actor, (labeller,), workers)
+
+
+def _by_actors(data, actor, args, workers):
+    "Map batches by actors that are started again if they are lost: so many times, until Ray 2.64."
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
+        return data.map_batches(actor, fn_constructor_args=args, **workers.options)
 
 
 class _Actor:
@@ -456,8 +464,7 @@ def transform_collection(
     data = read_collection(source, column, workers=workers)
     labeller = LabelBatch(models, latents=models is None, seed=None)
     with _own_errors():
-        read = data.map_batches(_Reader, fn_constructor_args=(labeller, light), **workers.options)
-        read.write_parquet(str(out))
+        _by_actors(data, _Reader, (labeller, light), workers).write_parquet(str(out))
     return str(out)
 
 # %% ../nbs/08c_collections.ipynb #29cd8ef0
