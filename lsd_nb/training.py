@@ -14,6 +14,7 @@ import json
 import math
 import os
 import time
+import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -50,6 +51,8 @@ def _coerced(
     default,  # the field's default, whose items say the types in a tuple
 ):  # the value in that type; ValueError, TypeError or OverflowError when it does not fit
     "A value of a configuration's field, brought to the field's type."
+    if isinstance(kind, types.UnionType):  # a type or None
+        return value if value is None else _coerced(value, typing.get_args(kind)[0], default)
     if isinstance(kind, type) and issubclass(kind, Config):
         return kind(**value) if isinstance(value, dict) else _only(value, kind)
     if kind is bool or isinstance(value, bool):
