@@ -119,12 +119,14 @@ class ClassifierConfig(Config):
         "reference": dict(lr=3e-5, schedule="constant", batch_size=25, epochs=500),
         "small": {},
         "convincing": {},
+        "guided": {},
         "quick": dict(epochs=0, iterations=2000),
         "guide": dict(mixing=0.5, epochs=8),
         "tiny": dict(widths=(8, 16, 16), train_images=2560, batch_size=64, epochs=3),
     }
     for_data: ClassVar[dict] = {
-        ("convincing", "fashion_mnist"): dict(widths=(32, 64, 64), epochs=8)
+        (name, "fashion_mnist"): dict(widths=(32, 64, 64), epochs=8)
+        for name in ("convincing", "guided")
     }
     ranges = {"classes": (2, None), "widths": (1, None), "noise": (0, None), "betas": (0, 0.999999)}
     ranges |= {"mixing": (0, 1)}

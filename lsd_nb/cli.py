@@ -71,7 +71,7 @@ def _kind(step):
 
 # %% ../nbs/99_cli.ipynb #033a9b14
 _CHOICES = {
-    "preset": ("paper", "reference", "small", "convincing", "quick", "tiny"),
+    "preset": ("paper", "reference", "small", "convincing", "guided", "quick", "tiny"),
     "step": ("all", *_KINDS),
     "kind": ("swap", "paper", "plane"),
     "fit": ("resize", "pad"),

@@ -202,6 +202,7 @@ class EncoderConfig(Config):
         ),
         "small": _SMALL,
         "convincing": _SMALL | dict(gan=GANConfig.preset("convincing"), reading_weight=100.0),
+        "guided": _SMALL | dict(gan=GANConfig.preset("guided"), reading_weight=100.0),
         "quick": _SMALL
         | dict(
             gan=GANConfig.preset("quick"),
@@ -231,7 +232,9 @@ class EncoderConfig(Config):
         "betas": (0, 0.999999),
     }
     choices = {"heads": ("reference", "linear"), "schedule": ("onecycle", "constant")}
-    for_data: ClassVar[dict] = {("convincing", "fashion_mnist"): dict(epochs=5)}
+    for_data: ClassVar[dict] = {
+        (name, "fashion_mnist"): dict(epochs=5) for name in ("convincing", "guided")
+    }
     added: ClassVar[dict] = dict(reading_weight=0.0, iterations=0)
     gan: GANConfig = GANConfig()  # the generator to invert
     classifier: ClassifierConfig = ClassifierConfig()  # the judge of the decoded label

@@ -9,7 +9,7 @@ __all__ = ['d_step', 'g_step', 'penalty_step', 'doubt_loss', 'nudged', 'ToPixels
 # %% ../nbs/02_gan.ipynb #6ebfc885
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -316,7 +316,14 @@ class GANConfig(Config):
             ema=0.95,
         ),
     }
-    for_data: ClassVar[dict] = {("convincing", "fashion_mnist"): dict(epochs=16)}
+    for_data: ClassVar[dict] = {
+        ("convincing", "fashion_mnist"): dict(epochs=16),
+        ("guided", "fashion_mnist"): dict(
+            epochs=16,
+            guide_weight=3.0,
+            guide=ClassifierConfig.preset("guide", dataset="fashion_mnist", widths=(32, 64, 64)),
+        ),
+    }
     ranges = {
         "latent_dim": (1, None),
         "width": (4, None),
@@ -370,8 +377,12 @@ class GANConfig(Config):
         return Generator(self.latent_dim, self.width, self.output, self.channels, self.size)
 
     def left_open(self) -> dict[str, Any]:
-        "Channels and size, where they are 0, from the data."
-        return open_shape(self)
+        "Channels and size, where they are 0, from the data, and a guide that knows these data."
+        found: dict[str, Any] = open_shape(self)
+        if self.guide and self.guide.dataset != self.dataset:
+            unknown: dict[str, Any] = dict(channels=0, size=self.size, classes=0)
+            found["guide"] = replace(self.guide, dataset=self.dataset, **unknown)
+        return found
 
     def discriminator(self) -> Discriminator:
         "An untrained discriminator of this shape."

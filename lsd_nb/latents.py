@@ -994,7 +994,7 @@ class MeansConfig(Config):
     step = "means"
     presets: ClassVar = {
         name: dict(encoder=EncoderConfig.preset(name))
-        for name in ("paper", "reference", "small", "convincing")
+        for name in ("paper", "reference", "small", "convincing", "guided")
     } | {
         "quick": dict(encoder=EncoderConfig.preset("quick"), per_set=1000),
         "tiny": dict(encoder=EncoderConfig.preset("tiny"), per_set=20, n_sets=2),
