@@ -346,7 +346,6 @@ def _members(
         zlib.error,
         EOFError,
         KeyError,
-        NotImplementedError,
         RuntimeError,
         MemoryError,
         SyntaxError,

@@ -497,10 +497,8 @@ def report_of(
     apart = () if y is None or not half else (z[:half], y[:half], z[half:], y[half:])
     lines = [basis.report(*apart)]
     if models.classifier is not None:
-        p, own = models.judge(on_sphere(basis.vectors_)), np.asarray(basis.labels_).tolist()
-        place = {c: i for i, c in enumerate(np.asarray(basis.classes_).tolist())}
-        goal = torch.tensor([place.get(c, -1) for c in own])
-        pure = int(((p.argmax(1) == goal) & (p.amax(1) > 0.9)).sum())
+        p, own = models.judge(on_sphere(basis.vectors_)), basis._codes
+        pure = int(((p.argmax(1) == own) & (p.amax(1) > 0.9)).sum())
         lines.append(f"{pure} of {len(own)} vectors decode to their label (confidence > 0.9).")
     if models.encoder is None:
         lines.append("Without an encoder: edit with it, don't classify images with it.")

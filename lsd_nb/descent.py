@@ -6,7 +6,6 @@
 __all__ = ['jittered', 'clear_path', 'polished', 'purified']
 
 # %% ../nbs/07a_descent.ipynb #a1d90e03
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -96,9 +95,8 @@ def purified(
     "Turn the labelled vectors among themselves until each decodes to its label clearly."
     if not 0 <= iterations <= 10**6:
         raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
-    place = {c: i for i, c in enumerate(np.asarray(basis.classes_).tolist())}
-    own = torch.tensor([place.get(c, -1) for c in np.asarray(basis.labels_).tolist()])
-    v, with_label = torch.as_tensor(basis.vectors_).cpu().float(), own >= 0
+    own, v = basis._codes, torch.as_tensor(basis.vectors_).cpu().float()
+    with_label = own >= 0
     free, noise = with_label[:, None] & with_label, torch.Generator().manual_seed(seed)
     s = torch.zeros(len(v), len(v), requires_grad=True)
     adam = torch.optim.Adam([s], 0.003, betas=(0.9, 0.99))
@@ -108,8 +106,7 @@ def purified(
         return torch.matrix_exp((s - s.T) * free)
 
     for _ in tqdm(range(iterations), "turning the basis", disable=not progress):
-        xi = turn() @ v
-        u = (len(v[0]) ** 0.5 * F.normalize(xi[with_label], dim=1)).repeat(4, 1)
+        u = on_sphere((turn() @ v)[with_label]).repeat(4, 1)
         slope = _unclear(models, u.detach(), own[with_label].repeat(4), margin, noise)
         adam.zero_grad()
         u.backward(slope)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..basis import _packed
 from ..classifier import ClassifierConfig, QuickPool
 from ..core import LSDError, atomic_write, pick_device, run_record
 from ..data import load_dataset
@@ -111,12 +112,8 @@ def matmul_rate(
 ) -> float:  # operations per second, > 0
     "The machine's best rate on a large square matrix product: the limit for everything else."
     a, b, seconds = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype), []
-    product, ops = partial(torch.mm, a, b), torch.ops.mkldnn
-    there = torch.backends.mkldnn.is_available() and hasattr(ops, "_linear_pointwise")
-    bf16 = dtype == torch.bfloat16 and there and ops._is_mkldnn_bf16_supported()
-    if bf16 or (there and dtype == torch.float32):
-        packed = ops._reorder_linear_weight(b, size)
-        product = partial(ops._linear_pointwise, a, packed, None, "none", [], "")
+    by_onednn = _packed(b, size)
+    product = partial(by_onednn, a) if by_onednn else partial(torch.mm, a, b)
     product()
     for _ in range(repeats):
         start = clock()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORTHOGONALISERS', 'collect_labelled', 'coordinate_tests', 'mean_convergence', 'turned_angles', 'compare_methods',
            'order_spread', 'deal_means', 'size_sweep', 'tangent_error', 'label_distances', 'mantel', 'frugal_encoder',
-           'conditioned', 'network_scores', 'self_taught']
+           'network_scores', 'self_taught']
 
 # %% ../../nbs/10_topology.ipynb #d9629f46
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from ..basis import LatentBasis, shrunk, whitening
+from ..basis import LatentBasis, _condition, shrunk, whitening
 from ..core import LSDError
 from ..decomposition import LatentSpectralDecomposition
 from ..encoder import EncoderConfig
@@ -275,21 +275,13 @@ def frugal_encoder(
     return EncoderConfig.for_dataset(dataset, gan=gan, seed=seed, **own)
 
 # %% ../../nbs/10_topology.ipynb #10d0a005
-def conditioned(
-    rows: Tensor,  # vectors (K, M), none of them zero
-) -> float:  # ≥ 1; infinite when they are linearly dependent
-    "Condition number of vectors of length 1."
-    s = torch.linalg.svdvals(torch.nn.functional.normalize(rows.double(), dim=1))
-    return (s[0] / s[-1]).item() if s[-1] > 1e-12 * s[0] and len(s) == len(rows) else float("inf")
-
-
 def network_scores(
     networks: Sequence,  # generator, classifier, encoder
     judge: Any,  # images → logits; took part in nothing, has `features` and `head`
     data: Any,  # an `ImageData`
     per_set: int = 500,  # V, latents per label and set
-    # M, frechet, sure, decode (by the judge), reading and reading_published on mean codes, logistic
-    # (all in percent but the first two), pure and pure_published (shares of vectors in percent, by
+    # M, frechet, sure, decode (by the judge), reading and reading_published on mean codes (all in
+    # percent but the first two), pure and pure_published (shares of vectors in percent, by
     # the judge), condition of set 1 and of all sets
 ) -> dict[str, float]:
     "What a chain of networks can do, and how independent its means are."
@@ -306,7 +298,7 @@ def network_scores(
         scores[f"pure{suffix}"] = 100 * pure.double().mean().item()
     sets = torch.as_tensor(lsd.means.sets)
     rows = torch.as_tensor(lsd.means.raw_means)
-    return scores | {"condition_1": conditioned(rows[sets == 1]), "condition": conditioned(rows)}
+    return scores | {"condition_1": _condition(rows[sets == 1]), "condition": _condition(rows)}
 
 # %% ../../nbs/10_topology.ipynb #10d0a010
 def self_taught(
