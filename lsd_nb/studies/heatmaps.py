@@ -185,8 +185,8 @@ class HeatmapAEConfig(Config):
     epochs: int = 400  # passes over the training images, at most
     batch_size: int = 64  # images per iteration, over all processes
     lr: float = 3e-3  # first learning rate of Adam
-    plateau: int = 3  # halve it after more epochs than this without a better validation loss
-    patience: int = 10  # stop after so many
+    plateau: int = 6  # halve it after more epochs than this without a better validation loss
+    patience: int = 20  # stop after so many
     seed: int = 0  # of initial weights, order of images and noise
 
     def network(self) -> Autoencoder:
@@ -252,6 +252,8 @@ class HeatmapVAEConfig(HeatmapAEConfig):
 
     step = "heatmap_vae"
     ranges = {**HeatmapAEConfig.ranges, "beta": (0, None)}
+    plateau: int = 3  # see `HeatmapAEConfig`
+    patience: int = 10  # see `HeatmapAEConfig`
     beta: float = 1.0  # β, weight of the KL divergence
 
     def network(self) -> VAE:

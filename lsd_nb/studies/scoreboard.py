@@ -272,7 +272,7 @@ def _autoencoder_rows(found):
 def _heatmap_rows(found):
     "Chapter 22: how well Gaussians are drawn again, from mean codes."
     vae, plain = (
-        [r["Frobenius"]["mean"] for r in found["rows"][k]] for k in ("VAE", "autoencoder")
+        [r["Frobenius"]["mean"] for r in found["rows"][k]] for k in ("VAE", "autoencoder, faster")
     )
     drawn = [[r["sampled"] for r in found["rows"][k]] for k in ("VAE", "VAE, Bernoulli")]
     other = f"{_number(np.mean(plain))} (autoencoder)"
