@@ -28,6 +28,7 @@ from lsd_nb.studies.infogan import (
     information_bound,
     match_codes,
     read_codes,
+    reader_scores,
     shared_information,
     walk,
 )
@@ -234,13 +235,68 @@ def test_consistency_teaches_the_reader_on_real_images(tmp_path):
         losses[copies is None] = made["loss_d"].item()
     assert losses[True] == pytest.approx(losses[False])
     config = ConsistentInfoGANConfig(seed=6, **TINY)
-    assert (
-        config.key != InfoGANConfig(seed=6, **TINY).key
-        and config.shared_weight() == 1
-        and InfoGANConfig().shared_weight() == 0
-    )
+    x = noise(4, 1, 28, 28).tanh()
+    assert config.key != InfoGANConfig(seed=6, **TINY).key
+    assert config.also_read(x)["consistency"] == 1 and InfoGANConfig().also_read(x) == {}
+    assert dataclasses.replace(config, consistency=0.0).also_read(x) == {}
     train(config, "cpu", progress=False, folder=tmp_path)
     assert "shared" in find_artifact(config)[1]["history"][0]
+
+
+def test_consistency_of_generated_images_shows_the_reader_no_other(tmp_path):
+    "What Q reads alike are a generated image and its copy; real images move D's verdict alone."
+    torch.manual_seed(0)
+    net, seen = InfoGANConfig(**TINY).parts(), []
+    optimiser = torch.optim.SGD(net.recogniser.parameters(), 1.0)
+    real, z = noise(16, 1, 28, 28).tanh(), InfoGANConfig(**TINY).draw(16)
+
+    def change(x):
+        seen.append(x)
+        return x.flip(3)
+
+    made = info_d_step(net.generator, net.recogniser, optimiser, real, *z, change=change)
+    with torch.no_grad():
+        assert torch.equal(seen[0], net.generator(z.z)) and "shared" in made and len(seen) == 1
+    config = ConsistentInfoGANConfig(copied="generated", seed=6, **TINY)
+    assert set(config.also_read(real)) == {"change", "consistency"}
+    assert config.key != ConsistentInfoGANConfig(seed=6, **TINY).key
+    train(config, "cpu", progress=False, folder=tmp_path)
+    assert "shared" in find_artifact(config)[1]["history"][0]
+
+
+def test_the_authors_form_has_their_layers():
+    "Black is 0 inside and −1 outside, each unit is normalised by itself, slopes are 0.01."
+    config = InfoGANConfig(form="code", **TINY)
+    net = config.parts()
+    norms = [m for m in net.generator.modules() if isinstance(m, torch.nn.BatchNorm1d)]
+    assert [m.num_features for m in norms] == [TINY["hidden"], 49 * TINY["width"]]
+    leaky = [m for m in net.recogniser.modules() if isinstance(m, torch.nn.LeakyReLU)]
+    assert {m.negative_slope for m in leaky} == {0.01}
+    given = []
+    net.recogniser.trunk[0].register_forward_hook(lambda m, x, y: given.append(x[0]))
+    net.eval().recogniser(torch.full((1, 1, 28, 28), -1.0))
+    assert (given[0] == 0).all()
+    with torch.no_grad():
+        net.generator.layers[-2].bias.fill_(-40.0)
+        assert (net(config.draw(3).z) == -1).all()
+    assert config.key != InfoGANConfig(**TINY).key
+    old = InfoGANConfig(**TINY).parts()
+    assert {m.negative_slope for m in old.recogniser.modules() if hasattr(m, "negative_slope")} == {
+        0.1
+    }
+    reference, paper = InfoGANConfig.preset("reference"), InfoGANConfig.preset("paper")
+    assert dataclasses.replace(reference, form="paper") == paper
+
+
+def test_reading_is_scored_without_a_generator():
+    data = load_dataset(progress=False)
+    network = load_or_train(InfoGANConfig(), "cpu", train=False)
+    state = torch.get_rng_state()
+    found = reader_scores(network, data)
+    assert torch.equal(state, torch.get_rng_state()), "the random numbers of others stay"
+    assert found == reader_scores(network.recogniser, data)
+    whole = infogan_scores(network, InfoGANConfig(), data)
+    assert {k: whole[k] for k in found} == found and 0 < found["shared"] < math.log(10)
 
 
 def test_matching_is_the_best_of_all():
@@ -421,6 +477,8 @@ def test_results_reach_what_was_asked():
         (lambda: InfoGANConfig(categories=1), "categories is 1: expected 2 or more"),
         (lambda: InfoGANConfig(spread=math.nan), "spread is nan"),
         (lambda: InfoGANConfig(information=-1.0), "information is -1"),
+        (lambda: InfoGANConfig(form="ours"), "unknown form"),
+        (lambda: ConsistentInfoGANConfig(copied="both"), "unknown copied"),
         (lambda: ConsistentInfoGANConfig(consistency=-1.0), "consistency is -1"),
         (lambda: ConsistentInfoGANConfig(consistency=math.nan), "consistency is nan"),
         (lambda: InfoGANConfig(width=7), "expected an even number"),

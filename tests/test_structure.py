@@ -85,6 +85,7 @@ STUDIES = [
     "anomaly",
     "interpolation",
     "infogan",
+    "infogan_controls",
     "word_vectors",
     "physics",
     "other_pictures",

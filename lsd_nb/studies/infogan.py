@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['information_bound', 'info_d_step', 'info_g_step', 'InfoGenerator', 'Recogniser', 'InfoGAN', 'shared_information',
-           'distort', 'read_codes', 'match_codes', 'style_correlations', 'infogan_scores', 'Inputs', 'InfoGANConfig',
-           'RegularGANConfig', 'ConsistentInfoGANConfig', 'walk', 'block_share']
+           'distort', 'read_codes', 'match_codes', 'style_correlations', 'reader_scores', 'infogan_scores', 'Inputs',
+           'InfoGANConfig', 'RegularGANConfig', 'ConsistentInfoGANConfig', 'walk', 'block_share']
 
 # %% ../../nbs/25_infogan.ipynb #00999d3b
 import math
@@ -66,6 +66,8 @@ def info_d_step(
     # changed copies of the real samples (B, …); if given, Q must read the same from both
     copies: Tensor | None = None,
     consistency: float = 1.0,  # weight of that, ≥ 0
+    # changes samples (B, …); if given, Q must read the same from generated samples and their copies
+    change: Callable | None = None,
     # loss_d, the discriminator's part, and with copies their shared information, in nats
 ) -> dict[str, Tensor]:
     "One update of D and Q: tell real from generated, and read the codes of what was generated."
@@ -76,6 +78,8 @@ def info_d_step(
     # several processes wait for a gradient of every weight, be it zero
     if information or isinstance(recogniser, DistributedDataParallel):
         total = loss - information * information_bound(logits, means, c1, numbers).sum()
+    if change is not None:
+        copies, said = change(fake), logits
     shared = {}
     if copies is not None:
         shared = {"shared": shared_information(said, recogniser(copies)[1])}
@@ -115,6 +119,7 @@ class InfoGenerator(nn.Module):
         latent_dim: int = 74,  # M, noise and codes together, ≥ 1
         width: int = 128,  # channels of the first feature maps, even
         hidden: int = 1024,  # units of the layer before them, ≥ 1
+        form: str = "paper",  # or "code": each unit normalised by itself, and a sigmoid at the end
     ) -> None:
         super().__init__()
         if min(latent_dim, hidden) < 1 or width < 2 or width % 2:
@@ -122,26 +127,30 @@ class InfoGenerator(nn.Module):
                 f"latent_dim {latent_dim}, hidden {hidden}, width {width}: "
                 "expected at least 1, at least 1, an even number"
             )
-        self.latent_dim = latent_dim
+        self.latent_dim, self.form = latent_dim, form
+        maps = nn.Unflatten(1, (width, 7, 7))
+        norm: tuple = (nn.BatchNorm1d(width * 49), maps)
+        if form == "paper":
+            norm = maps, nn.BatchNorm2d(width)
         self.layers = nn.Sequential(
             nn.Linear(latent_dim, hidden, bias=False),
             nn.BatchNorm1d(hidden),
             nn.ReLU(),
             nn.Linear(hidden, width * 49, bias=False),
-            nn.Unflatten(1, (width, 7, 7)),
-            nn.BatchNorm2d(width),
+            *norm,
             nn.ReLU(),
             nn.ConvTranspose2d(width, width // 2, 4, 2, 1, bias=False),
             nn.BatchNorm2d(width // 2),
             nn.ReLU(),
             nn.ConvTranspose2d(width // 2, 1, 4, 2, 1),
-            nn.Tanh(),
+            nn.Tanh() if form == "paper" else nn.Sigmoid(),
         )
         self.apply(_init_dcgan)
 
     def forward(self, z: Tensor) -> Tensor:
         "Decode inputs (N, M) to images (N, 1, 28, 28) in [-1, 1]."
-        return self.layers(z)
+        made = self.layers(z)
+        return made if self.form == "paper" else 2 * made - 1
 
 # %% ../../nbs/25_infogan.ipynb #e6fc5e7e
 class Recogniser(nn.Module):
@@ -158,36 +167,38 @@ class Recogniser(nn.Module):
         width: int = 32,  # channels of the first feature maps, ≥ 1
         features: int = 128,  # what both heads see, ≥ 1
         head: int = 64,  # hidden units of Q's own layer, ≥ 1
+        form: str = "paper",  # or "code": leaky units of slope 0.01, and black is 0 inside
     ) -> None:
         super().__init__()
         if categories < 2 or continuous < 0:
             raise LSDError(
                 f"{categories} categories and {continuous} numbers: expected at least 2 and 0"
             )
+        slope = 0.1 if form == "paper" else 0.01
         self.trunk = nn.Sequential(
             nn.Conv2d(1, width, 4, 2, 1),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(slope),
             nn.Conv2d(width, 2 * width, 4, 2, 1),
             nn.BatchNorm2d(2 * width),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(slope),
             nn.Flatten(),
             nn.Linear(2 * width * 49, features),
             nn.BatchNorm1d(features),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(slope),
         )
         self.judge = nn.Linear(features, 1)
         self.reader = nn.Sequential(
             nn.Linear(features, head),
             nn.BatchNorm1d(head),
-            nn.LeakyReLU(0.1),
+            nn.LeakyReLU(slope),
             nn.Linear(head, categories + continuous),
         )
-        self.categories = categories
+        self.categories, self.form = categories, form
         self.apply(_init_dcgan)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         "Verdicts (N, 1), positive for 'real'; logits (N, K); means (N, C)."
-        h = self.trunk(x)
+        h = self.trunk(x if self.form == "paper" else (x + 1) / 2)
         codes = self.reader(h)
         return self.judge(h), codes[:, : self.categories], codes[:, self.categories :]
 
@@ -288,6 +299,33 @@ def style_correlations(
     style = {**image_style(images), "width": _ink_width(images)}
     return [{name: correlation(c, seen) for name, seen in style.items()} for c in numbers.T]
 
+# %% ../../nbs/25_infogan.ipynb #e0f2d00c
+def reader_scores(
+    network: nn.Module,  # an `InfoGAN`, or a `Recogniser` alone; trained
+    data: ImageData,  # the codes are matched on its validation part
+    # errors in percent; shared, what Q reads alike from validation images and distorted copies, in
+    # nats; meaning (K,); table (K, l) of the test images; correlations in [-1, 1]
+) -> dict:
+    "What Q reads from real images; only the matching, the errors and the table see labels."
+    recogniser: Any = getattr(network, "recogniser", network)
+    K, l = recogniser.categories, len(data.classes)
+    valid, _ = read_codes(recogniser, data.valid.images)
+    test, seen = read_codes(recogniser, data.test.images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        copies = distort(data.valid.images).clamp(-1, 1)
+    meaning, _ = match_codes(valid.argmax(1), data.valid.labels, K, l)
+    wrong_valid = meaning[valid.argmax(1)] != data.valid.labels.numpy()
+    wrong_test = meaning[test.argmax(1)] != data.test.labels.numpy()
+    return {
+        "error_valid": 100 * float(wrong_valid.mean()),
+        "error_test": 100 * float(wrong_test.mean()),
+        "shared": float(shared_information(valid, read_codes(recogniser, copies)[0])),
+        "meaning": meaning.tolist(),
+        "table": match_codes(test.argmax(1), data.test.labels, K, l)[1].tolist(),
+        "read": style_correlations(seen, data.test.images),
+    }
+
 # %% ../../nbs/25_infogan.ipynb #e0f2d00d
 def infogan_scores(
     network: InfoGAN,  # trained
@@ -300,20 +338,11 @@ def infogan_scores(
 ) -> dict:
     "Everything this chapter reports of one InfoGAN."
     z, c1, numbers = config.draw(n, torch.Generator().manual_seed(seed))
-    K, l, made = config.categories, len(data.classes), in_batches(network, z)
+    made = in_batches(network, z)
     _, logits, means = in_batches(network.recogniser, made)
-    valid, _ = read_codes(network, data.valid.images)
-    test, seen = read_codes(network, data.test.images)
-    meaning, _ = match_codes(valid.argmax(1), data.valid.labels, K, l)
-    wrong_valid = meaning[valid.argmax(1)] != data.valid.labels.numpy()
-    wrong_test = meaning[test.argmax(1)] != data.test.labels.numpy()
     return {
         "bounds": information_bound(logits, means, c1, numbers, None).tolist(),
-        "error_valid": 100 * float(wrong_valid.mean()),
-        "error_test": 100 * float(wrong_test.mean()),
-        "meaning": meaning.tolist(),
-        "table": match_codes(test.argmax(1), data.test.labels, K, l)[1].tolist(),
-        "read": style_correlations(seen, data.test.images),
+        **reader_scores(network.recogniser, data),
         "drawn": style_correlations(numbers, made),
     }
 
@@ -331,7 +360,9 @@ class InfoGANConfig(Config):
     """Hyper-parameters of an InfoGAN.
 
     `paper` has the paper's widths, noise and rates and, in 12 passes, the 5,000 iterations of its
-    authors' code; `small` is bundled; `tiny` takes seconds.
+    authors' code; `reference` is that code also where the paper says something else, and
+    `reference_small` the same with the widths and passes of `small`, which is bundled; `tiny` takes
+    seconds.
     """
 
     step = "infogan"
@@ -349,6 +380,20 @@ class InfoGANConfig(Config):
             epochs=12,
         ),
         "small": {},
+        "reference": dict(
+            form="code",
+            width=128,
+            hidden=1024,
+            discriminator_width=64,
+            features=1024,
+            head=128,
+            spread=1.0,
+            warmup=0,
+            lr_d=2e-4,
+            batch_size=128,
+            epochs=12,
+        ),
+        "reference_small": dict(form="code", spread=1.0, warmup=0, lr_d=2e-4),
         "tiny": dict(
             width=16,
             hidden=32,
@@ -374,6 +419,8 @@ class InfoGANConfig(Config):
         "information": (0, None),
         "warmup": (0, None),
     }
+    choices: ClassVar[dict] = {"form": ("paper", "code")}
+    added: ClassVar[dict] = {"form": "paper"}
     dataset: str = "mnist"  # a name or a folder, see `load_dataset`
     train_images: int = 0  # use only the first so many training images; 0 for all
     noise_dim: int = 62  # coordinates of plain noise, ≥ 1
@@ -393,6 +440,7 @@ class InfoGANConfig(Config):
     lr_g: float = 1e-3  # Adam's learning rate of G, > 0
     betas: tuple = (0.5, 0.999)  # Adam's decay rates, in [0, 1)
     seed: int = 0  # of initial weights, order of images and noise
+    form: str = "paper"  # of the networks: as the paper has it, or as its authors' "code"
 
     @property
     def latent_dim(self) -> int:
@@ -414,12 +462,16 @@ class InfoGANConfig(Config):
     def parts(self) -> InfoGAN:
         "Generator and recogniser, untrained."
         sizes = self.discriminator_width, self.features, self.head
-        reader = Recogniser(self.categories, self.continuous, *sizes)
-        return InfoGAN(InfoGenerator(self.latent_dim, self.width, self.hidden), reader)
+        reader = Recogniser(self.categories, self.continuous, *sizes, self.form)
+        return InfoGAN(InfoGenerator(self.latent_dim, self.width, self.hidden, self.form), reader)
 
-    def shared_weight(self) -> float:
-        "Weight of what Q reads alike from copies: as published, Q never sees a real image."
-        return 0.0
+    def load(self, progress: bool = False) -> ImageData:
+        "The images in three parts."
+        return load_dataset(self.dataset, progress, size=28, channels=1)
+
+    def also_read(self, x: Tensor) -> dict[str, Any]:
+        "What `info_d_step` is told of copies of real images x (B, …): as published, nothing."
+        return {}
 
     def kept(self, whole: InfoGAN) -> nn.Module:
         "What is stored of a trained InfoGAN: all of it."
@@ -445,8 +497,7 @@ class InfoGANConfig(Config):
 
     def task(self, run: Run) -> Task:
         "Data, networks and the update of both players, for the training loop."
-        data = load_dataset(self.dataset, run.progress, size=28, channels=1)
-        whole = self.parts()
+        data, whole = self.load(run.progress), self.parts()
         images = data.train.images[: self.train_images or None].to(run.device)
         g, d, fused = whole.generator, whole.recogniser, run.device.type in ("cpu", "cuda")
         opt_g, opt_d = (
@@ -460,9 +511,8 @@ class InfoGANConfig(Config):
             first, second = (
                 Inputs(*(t.to(run.device) for t in self.draw(len(x)))) for _ in range(2)
             )
-            share = self.shared_weight()
-            copies = distort(x) if share else None
-            read = info_d_step(g, learn_d, opt_d, x, *first, weight, run.backward, copies, share)
+            also = self.also_read(x)
+            read = info_d_step(g, learn_d, opt_d, x, *first, weight, run.backward, **also)
             return {**read, **info_g_step(learn_g, d, opt_g, *second, weight, run.backward)}
 
         def result():
@@ -514,11 +564,17 @@ class ConsistentInfoGANConfig(InfoGANConfig):
 
     step = "consistent_infogan"
     ranges: ClassVar[dict] = {**InfoGANConfig.ranges, "consistency": (0, None)}
+    choices: ClassVar[dict] = {**InfoGANConfig.choices, "copied": ("real", "generated")}
+    added: ClassVar[dict] = {**InfoGANConfig.added, "copied": "real"}
     consistency: float = 1.0  # weight of what the two readings share, ≥ 0
+    copied: str = "real"  # which images the copies are of: "real" ones, or "generated"
 
-    def shared_weight(self) -> float:
-        "The weight that was set."
-        return self.consistency
+    def also_read(self, x: Tensor) -> dict[str, Any]:
+        "Copies of real images x (B, …), or how to change generated ones; and the weight."
+        if not self.consistency:
+            return {}
+        how = {"copies": distort(x)} if self.copied == "real" else {"change": distort}
+        return {**how, "consistency": self.consistency}
 
 # %% ../../nbs/25_infogan.ipynb #f26ddc27
 def walk(
