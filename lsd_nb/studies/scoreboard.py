@@ -318,6 +318,21 @@ def _infogan_rows(found):
     ]
 
 
+def _control_rows(found):
+    "Chapter 25a: what finds the categories, and what the samples are worth."
+    runs = {k: [r for r in found["runs"] if r["kind"] == k] for k in ("with consistency", _ALONE)}
+    with_gan, alone = ([r["error_test"] for r in of] for of in runs.values())
+    text = f"{_number(np.mean(with_gan))} (with a GAN)"
+    rows = [_reached("25", "consistency without a GAN, error of the category", alone, text, "%")]
+    sure = [100 * r["judge"]["sure"] for r in runs["with consistency"]]
+    real = f"{_number(100 * found['beside']['real validation images']['sure'], None, 1)} (real)"
+    name = "InfoGAN with consistency, samples the judge is sure of"
+    return [*rows, _reached("25", name, sure, real, "%", 1)]
+
+
+_ALONE = "consistency without a GAN"
+
+
 def _word_rows(found):
     "Chapter 26: analogies, and time for the same work."
     ours, peers = (
@@ -356,6 +371,7 @@ _COMPANIONS = {
     "anomaly": _anomaly_rows,
     "interpolation": _path_rows,
     "infogan": _infogan_rows,
+    "infogan_controls": _control_rows,
     "word_vectors": _word_rows,
     "physics": _physics_rows,
 }
