@@ -161,7 +161,7 @@ def knob_slopes(
     return found
 
 # %% ../../nbs/25a_infogan_controls.ipynb #a5c00029
-# each part of a body: centre (right, up, front) and three radii, in half sides of the picture
+# each part of a body: centre (right, up, front) and three radii; the picture is 2.4 wide
 _BODIES = {
     "head": [
         ((0, 0.1, 0), (0.6, 0.75, 0.65)),
