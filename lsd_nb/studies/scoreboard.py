@@ -318,21 +318,6 @@ def _infogan_rows(found):
     ]
 
 
-def _control_rows(found):
-    "Chapter 25a: what finds the categories, and what the samples are worth."
-    runs = {k: [r for r in found["runs"] if r["kind"] == k] for k in ("with consistency", _ALONE)}
-    with_gan, alone = ([r["error_test"] for r in of] for of in runs.values())
-    text = f"{_number(np.mean(with_gan))} (with a GAN)"
-    rows = [_reached("25", "consistency without a GAN, error of the category", alone, text, "%")]
-    sure = [100 * r["judge"]["sure"] for r in runs["with consistency"]]
-    real = f"{_number(100 * found['beside']['real validation images']['sure'], None, 1)} (real)"
-    name = "InfoGAN with consistency, samples the judge is sure of"
-    return [*rows, _reached("25", name, sure, real, "%", 1)]
-
-
-_ALONE = "consistency without a GAN"
-
-
 def _word_rows(found):
     "Chapter 26: analogies, and time for the same work."
     ours, peers = (
@@ -363,6 +348,21 @@ def _physics_rows(found):
     critical = [r["T_c"] for r in found["critical"] if r["order parameter"] == "linear"]
     exact = f"{found['exact']['T_c']:.4f} (exact)"
     return [*rows, _reached("27", "critical temperature", critical, exact, "J/k", 4)]
+
+# %% ../../nbs/90_scoreboard.ipynb #90c0a010
+_ALONE = "consistency without a GAN"
+
+
+def _control_rows(found):
+    "Chapter 25a: what finds the categories, and what the samples are worth."
+    runs = {k: [r for r in found["runs"] if r["kind"] == k] for k in ("with consistency", _ALONE)}
+    with_gan, alone = ([r["error_test"] for r in of] for of in runs.values())
+    text = f"{_number(np.mean(with_gan))} (with a GAN)"
+    rows = [_reached("25", "consistency without a GAN, error of the category", alone, text, "%")]
+    sure = [100 * r["judge"]["sure"] for r in runs["with consistency"]]
+    real = f"{_number(100 * found['beside']['real validation images']['sure'], None, 1)} (real)"
+    name = "InfoGAN with consistency, samples the judge is sure of"
+    return [*rows, _reached("25", name, sure, real, "%", 1)]
 
 # %% ../../nbs/90_scoreboard.ipynb #90c0a004
 _COMPANIONS = {
