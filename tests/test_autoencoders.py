@@ -27,8 +27,8 @@ from lsd_nb.studies.autoencoders import (
     decoded_grid,
     digit_style,
     importance_weighted,
+    latent_styles,
     mean_codes,
-    style_correlations,
     vae_losses,
     vae_scores,
 )
@@ -379,7 +379,7 @@ def test_latents_that_are_styles_go_along_with_them():
     x = drawn_bars([3, 5, 7, 9, 11], [1, 0.4, 0.8, 0.3, 0.6])
     style = digit_style(x)
     codes = torch.stack([-3 * style["width"], style["ink"] + 7, torch.zeros(5)], 1)
-    r = style_correlations(codes, x)
+    r = latent_styles(codes, x)
     assert r.shape == (3, 4)
     assert r[0, 2].item() == pytest.approx(-1) and r[1, 3].item() == pytest.approx(1)
     exact = torch.corrcoef(torch.stack([style["ink"], style["width"]]))[0, 1].item()

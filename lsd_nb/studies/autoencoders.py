@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STYLES', 'vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'training_loss', 'mean_codes', 'active_units',
-           'vae_scores', 'code_accuracy', 'digit_style', 'style_correlations', 'binarised', 'AutoencoderConfig',
-           'VAEConfig', 'ConvVAEConfig', 'importance_weighted', 'decoded_grid', 'coordinate_scan']
+           'vae_scores', 'code_accuracy', 'digit_style', 'latent_styles', 'binarised', 'AutoencoderConfig', 'VAEConfig',
+           'ConvVAEConfig', 'importance_weighted', 'decoded_grid', 'coordinate_scan']
 
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
 import math
@@ -101,9 +101,11 @@ def conv_parts(
 
 
 _PARTS = {"mlp": mlp_parts, "conv": conv_parts}
-_BOTTLENECKS = {"linear": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 # %% ../../nbs/21_autoencoders.ipynb #0dc5c3bc
+_BOTTLENECKS = {"linear": nn.Identity, "relu": nn.ReLU, "tanh": nn.Tanh}
+
+
 class Autoencoder(nn.Module):
     "Images (N, C, S, S) in [-1, 1] → codes (N, L) → images."
 
@@ -256,7 +258,7 @@ def digit_style(
 STYLES = ("slant", "stroke_width", "width", "ink")
 
 
-def style_correlations(
+def latent_styles(
     codes: Tensor,  # mean codes (N, L), any finite numbers
     images: Tensor,  # what they encode (N, 1, H, W) in [-1, 1]
 ) -> Tensor:  # (L, 4), in [-1, 1]: Pearson's, of each latent with each of `STYLES`
