@@ -74,6 +74,7 @@ LIBRARY = [
 ]
 STUDIES = [
     "reproduction",
+    "ablation",
     "topology",
     "classification",
     "denoising",
