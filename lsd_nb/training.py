@@ -558,13 +558,14 @@ class Run:
         self,
         loss: Tensor,  # a scalar
         optimiser: Any,  # of the weights that learn, as `prepare` gave it back
-        schedule: LRScheduler,  # of its learning rate
+        schedule: LRScheduler | None = None,  # of its learning rate; none: it stays
     ) -> None:
         "One step down a loss, and the rate of the next."
         optimiser.zero_grad()
         self.backward(loss)
         optimiser.step()
-        schedule.step()
+        if schedule:
+            schedule.step()
 
     def autocast(self) -> contextlib.AbstractContextManager:
         "A context that computes in the run's precision."

@@ -14,6 +14,7 @@ from torch.distributions import kl_divergence as torch_kl
 
 from lsd_nb.core import LSDError
 from lsd_nb.data import load_dataset
+from lsd_nb.metrics import digit_style
 from lsd_nb.studies.anomaly import DeepSVDDConfig, LeNetAEConfig
 from lsd_nb.studies.autoencoders import (
     VAE,
@@ -25,7 +26,6 @@ from lsd_nb.studies.autoencoders import (
     code_accuracy,
     coordinate_scan,
     decoded_grid,
-    digit_style,
     importance_weighted,
     latent_styles,
     mean_codes,

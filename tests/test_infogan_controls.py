@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_infogan import TINY, noise
 from torch import nn
 
 from lsd_nb.core import LSDError
@@ -28,22 +29,6 @@ from lsd_nb.studies.infogan_controls import (
     teach_reader,
 )
 from lsd_nb.training import find_artifact, load_or_train, train
-
-TINY = dict(
-    width=8,
-    hidden=16,
-    discriminator_width=4,
-    features=16,
-    head=8,
-    noise_dim=4,
-    train_images=640,
-    epochs=1,
-    warmup=5,
-)
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_a_reader_leaves_the_generator_and_the_random_numbers_alone():

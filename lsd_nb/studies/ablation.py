@@ -6,6 +6,7 @@
 __all__ = ['FAITHFUL', 'ablation_configs', 'ablation_bases', 'ablation_row']
 
 # %% ../../nbs/09a_ablation.ipynb #ab1a0003
+from collections import ChainMap
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,14 @@ from ..operators import on_sphere
 from ..training import load_or_train
 
 # %% ../../nbs/09a_ablation.ipynb #ab1a0006
+def _combined(first, changes):
+    "No change, each change by itself, then one after another: what is changed → what it sets."
+    names = list(changes)
+    in_order = {", ".join(names[:k]): names[:k] for k in range(2, len(names) + 1)}
+    merged = {name: dict(ChainMap(*(changes[k] for k in own))) for name, own in in_order.items()}
+    return {first: {}} | changes | merged
+
+
 FAITHFUL = dict(
     hinge_weight=1.0, spread_weight=1.0, overlap_weight=0.0, reading_weight=0.0, heads="reference"
 )
@@ -41,14 +50,8 @@ def ablation_configs(
         "reading": ("reading_weight",),
         "generator": ("gan",),
     }
-    found, so_far, all_of = {"the paper's": paper}, paper, []
-    for name, own in fields.items():
-        change = {k: getattr(last, k) for k in own}
-        found[name] = replace(paper, **change)
-        all_of, so_far = [*all_of, name], replace(so_far, **change)
-        found[", ".join(all_of)] = so_far
-    alone = {k: c for k, c in found.items() if "," not in k}
-    return alone | {k: c for k, c in found.items() if "," in k}
+    changes = {name: {k: getattr(last, k) for k in own} for name, own in fields.items()}
+    return {name: replace(paper, **c) for name, c in _combined("the paper's", changes).items()}
 
 # %% ../../nbs/09a_ablation.ipynb #ab1a0009
 _PUBLISHED: dict[str, Any] = dict(
@@ -66,14 +69,11 @@ def ablation_bases(
     means: LabelledMeans,  # steps 4 and 5
 ) -> dict[str, LatentBasis]:  # by what is changed, labels as numbers; the last is the default
     "Bases from the published one to the default, each change by itself and one after another."
-    settings = {"as published": _PUBLISHED}
-    settings |= {name: _PUBLISHED | change for name, change in _CHANGES.items()}
-    so_far, all_of = dict(_PUBLISHED), []
-    for name, change in _CHANGES.items():
-        so_far, all_of = so_far | change, [*all_of, name]
-        settings[", ".join(all_of)] = so_far
-    numbered = replace(means, label_names=None)
-    return {name: LatentBasis.from_statistics(numbered, **s) for name, s in settings.items()}
+    numbered, settings = replace(means, label_names=None), _combined("as published", _CHANGES)
+    return {
+        name: LatentBasis.from_statistics(numbered, **(_PUBLISHED | change))
+        for name, change in settings.items()
+    }
 
 # %% ../../nbs/09a_ablation.ipynb #ab1a0012
 def ablation_row(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLES', 'vae_losses', 'mlp_parts', 'conv_parts', 'Autoencoder', 'VAE', 'training_loss', 'mean_codes', 'active_units',
-           'vae_scores', 'code_accuracy', 'digit_style', 'latent_styles', 'binarised', 'AutoencoderConfig', 'VAEConfig',
+           'vae_scores', 'code_accuracy', 'latent_styles', 'binarised', 'AutoencoderConfig', 'VAEConfig',
            'ConvVAEConfig', 'importance_weighted', 'decoded_grid', 'coordinate_scan']
 
 # %% ../../nbs/21_autoencoders.ipynb #6c04c3d5
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from ..core import LSDError
 from ..data import SIZES, batches, load_for, open_shape, quarter
 from ..image_files import check_images
-from ..metrics import correlation, image_style
+from ..metrics import correlation, digit_style
 from ..models import in_batches, kl_divergence, sample_latents
 from .classification import compare_classifiers
 from ..training import Config, Run, Task, schedule_for
@@ -241,20 +241,6 @@ def code_accuracy(
     return {short: found[name] for short, name in names.items()}
 
 # %% ../../nbs/21_autoencoders.ipynb #c21d0a07
-def digit_style(
-    images: Tensor,  # (N, 1, H, W) in [-1, 1], background -1
-    # slant in degrees; stroke_width and width, twice the horizontal deviation of the ink, in
-    # pixels; ink, the mean grey in percent; (N,) each
-) -> dict[str, Tensor]:
-    "What can be measured of a drawn digit besides its label."
-    grey = (images[:, 0].cpu().double() + 1) / 2
-    columns, at = grey.sum(1), torch.arange(grey.shape[2], dtype=torch.double)
-    share = columns / columns.sum(1, keepdim=True).clamp(min=1e-9)
-    variance = share @ at.square() - (share @ at).square()
-    width, ink = 2 * variance.clamp(min=0).sqrt(), 100 * grey.mean((1, 2))
-    return image_style(images) | {"width": width, "ink": ink}
-
-
 STYLES = ("slant", "stroke_width", "width", "ink")
 
 

@@ -25,7 +25,7 @@ from ..core import LSDError
 from ..data import ImageData, batches, load_dataset
 from ..gan import _init_dcgan
 from ..image_files import check_images
-from ..metrics import correlation, image_style
+from ..metrics import correlation, digit_style
 from ..models import in_batches
 from ..training import Config, Run, Task
 
@@ -281,13 +281,7 @@ def match_codes(
     return meaning, table
 
 # %% ../../nbs/25_infogan.ipynb #7e064606
-def _ink_width(images):
-    "Twice the horizontal deviation of the ink (N,), in pixels."
-    ink = ((images[:, 0].double().cpu() + 1) / 2).sum(1)
-    share = ink / ink.sum(1, keepdim=True).clamp(min=1e-9)
-    columns = torch.arange(ink.shape[1], dtype=ink.dtype)
-    centre = (share * columns).sum(1, keepdim=True)
-    return 2 * (share * (columns - centre).square()).sum(1).sqrt()
+_STYLES = "slant", "stroke_width", "width"
 
 
 def style_correlations(
@@ -296,8 +290,8 @@ def style_correlations(
     # per number: correlation with slant, stroke_width and width, in [-1, 1]
 ) -> list[dict[str, float]]:
     "How each number goes along with what can be measured in the image."
-    style = {**image_style(images), "width": _ink_width(images)}
-    return [{name: correlation(c, seen) for name, seen in style.items()} for c in numbers.T]
+    style = digit_style(images)
+    return [{name: correlation(c, style[name]) for name in _STYLES} for c in numbers.T]
 
 # %% ../../nbs/25_infogan.ipynb #e0f2d00c
 def reader_scores(
@@ -355,6 +349,12 @@ class Inputs(NamedTuple):
     numbers: Tensor  # the numbers (N, C), in [-1, 1]
 
 # %% ../../nbs/25_infogan.ipynb #de3cf9bd
+_PAPER: dict[str, Any] = dict(
+    **dict(width=128, hidden=1024, discriminator_width=64, features=1024, head=128),
+    **dict(spread=1.0, warmup=0, lr_d=2e-4, batch_size=128, epochs=12),
+)
+
+
 @dataclass(frozen=True)
 class InfoGANConfig(Config):
     """Hyper-parameters of an InfoGAN.
@@ -367,32 +367,9 @@ class InfoGANConfig(Config):
 
     step = "infogan"
     presets: ClassVar[dict] = {
-        "paper": dict(
-            width=128,
-            hidden=1024,
-            discriminator_width=64,
-            features=1024,
-            head=128,
-            spread=1.0,
-            warmup=0,
-            lr_d=2e-4,
-            batch_size=128,
-            epochs=12,
-        ),
+        "paper": _PAPER,
         "small": {},
-        "reference": dict(
-            form="code",
-            width=128,
-            hidden=1024,
-            discriminator_width=64,
-            features=1024,
-            head=128,
-            spread=1.0,
-            warmup=0,
-            lr_d=2e-4,
-            batch_size=128,
-            epochs=12,
-        ),
+        "reference": _PAPER | dict(form="code"),
         "reference_small": dict(form="code", spread=1.0, warmup=0, lr_d=2e-4),
         "tiny": dict(
             width=16,

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from ..core import LSDError
 from ..data import Split, batches
-from ..metrics import correlation, frechet_distance, image_style, sample_quality
+from ..metrics import correlation, digit_style, frechet_distance, sample_quality
 from ..models import in_batches
 from lsd_nb.studies.infogan import (
+    _STYLES,
     InfoGAN,
     InfoGANConfig,
     Recogniser,
-    _ink_width,
     distort,
     infogan_scores,
     information_bound,
@@ -93,10 +93,8 @@ class IICConfig(InfoGANConfig):
         def step(x):
             (verdict, said, _), again = learner(x), learner(distort(x))[1]
             shared = shared_information(said, again)
-            optimiser.zero_grad()
             # several processes wait for a gradient of every weight, be it zero
-            run.backward(0 * verdict.sum() - shared)
-            optimiser.step()
+            run.descend(0 * verdict.sum() - shared, optimiser)
             return {"shared": shared}
 
         def of_epoch(epoch, start):
@@ -155,8 +153,8 @@ def knob_slopes(
     c, found = torch.linspace(-1, 1, values).double(), []
     for code in range(2, 2 + config.continuous):
         made = in_batches(network, walk(config, code, c.float(), rows, seed))
-        style = {**image_style(made), "width": _ink_width(made)}
-        slopes = {k: v.reshape(rows, values) @ c / c.square().sum() for k, v in style.items()}
+        style = digit_style(made)
+        slopes = {k: style[k].reshape(rows, values) @ c / c.square().sum() for k in _STYLES}
         found.append({k: (s.mean().item(), s.std().item()) for k, s in slopes.items()})
     return found
 
