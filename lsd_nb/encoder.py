@@ -202,7 +202,8 @@ class EncoderConfig(Config):
         ),
         "small": _SMALL,
         "convincing": _SMALL | dict(gan=GANConfig.preset("convincing"), reading_weight=100.0),
-        "guided": _SMALL | dict(gan=GANConfig.preset("guided"), reading_weight=100.0),
+        "guided": _SMALL
+        | dict(gan=GANConfig.preset("guided"), reading_weight=100.0, hinge_weight=4.0, lr=5e-4),
         "quick": _SMALL
         | dict(
             gan=GANConfig.preset("quick"),
@@ -233,7 +234,8 @@ class EncoderConfig(Config):
     }
     choices = {"heads": ("reference", "linear"), "schedule": ("onecycle", "constant")}
     for_data: ClassVar[dict] = {
-        (name, "fashion_mnist"): dict(epochs=5) for name in ("convincing", "guided")
+        ("convincing", "fashion_mnist"): dict(epochs=5),
+        ("guided", "fashion_mnist"): dict(epochs=5, hinge_weight=0.6, lr=1e-3),
     }
     added: ClassVar[dict] = dict(reading_weight=0.0, iterations=0)
     gan: GANConfig = GANConfig()  # the generator to invert

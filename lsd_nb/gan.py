@@ -302,7 +302,8 @@ class GANConfig(Config):
         ),
         "small": {},
         "convincing": _STEADY | dict(epochs=25),
-        "guided": _STEADY | dict(epochs=25, guide=ClassifierConfig.preset("guide")),
+        "guided": _STEADY
+        | dict(epochs=60, guide=ClassifierConfig.preset("guide"), guide_weight=3.0),
         "quick": _STEADY | dict(width=64, discriminator_width=48, epochs=0, iterations=10_000),
         "tiny": _STEADY
         | dict(
@@ -320,7 +321,6 @@ class GANConfig(Config):
         ("convincing", "fashion_mnist"): dict(epochs=16),
         ("guided", "fashion_mnist"): dict(
             epochs=16,
-            guide_weight=3.0,
             guide=ClassifierConfig.preset("guide", dataset="fashion_mnist", widths=(32, 64, 64)),
         ),
     }
