@@ -1,15 +1,18 @@
 """The notebooks are the source: exporting, cleaning and README generation change nothing.
 
-Done on a copy of the tree.
+Done on a copy of the tree. And the pinned versions fit the Pythons that they are pinned for.
 """
 
 import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from house import ROOT
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 
 def copied_tree(target):
@@ -74,3 +77,26 @@ def test_readme_is_that_of_the_index():
         text=True,
     )
     assert run.returncode == 0, run.stderr.strip()
+
+
+def test_a_pinned_version_takes_every_python_that_its_line_is_for():
+    "Also the older patches of a minor version, such as the one that a distribution ships."
+    # a line without a marker may be of a package that only newer Pythons need
+    releases, seen = [f"3.{minor}.{patch}" for minor in range(11, 15) for patch in (0, 2, 20)], 0
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        pinned = Requirement(line)
+        try:
+            found = metadata.metadata(pinned.name)
+        except metadata.PackageNotFoundError:  # an extra, or for another Python
+            continue
+        needs = SpecifierSet(found["Requires-Python"] or "")
+        if found["Version"] not in pinned.specifier:
+            continue
+        for release in [*releases, "3.10.0"] if pinned.marker else releases:
+            this = {"python_version": release.rsplit(".", 1)[0], "python_full_version": release}
+            if not pinned.marker or pinned.marker.evaluate(this):
+                seen += 1
+                assert release in needs, f"{line}: needs Python {needs}"
+    assert seen > 100
