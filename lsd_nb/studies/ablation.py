@@ -6,8 +6,9 @@
 __all__ = ['FAITHFUL', 'ablation_configs', 'ablation_bases', 'ablation_row']
 
 # %% ../../nbs/09a_ablation.ipynb #ab1a0003
-from collections import ChainMap
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def _combined(first, changes):
     "No change, each change by itself, then one after another: what is changed → what it sets."
     names = list(changes)
     in_order = {", ".join(names[:k]): names[:k] for k in range(2, len(names) + 1)}
-    merged = {name: dict(ChainMap(*(changes[k] for k in own))) for name, own in in_order.items()}
+    merged = {name: reduce(or_, (changes[k] for k in own)) for name, own in in_order.items()}
     return {first: {}} | changes | merged
 
 

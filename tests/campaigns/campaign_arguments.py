@@ -237,6 +237,7 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "rank_table": {"basis": b, "z": z, "labels": y},
         "label_pure": {"vectors": xi.float(), "labels": y[:3], "lsd": lsd, "confidence": 0.5},
         "image_style": {"images": x},
+        "digit_style": {"images": x},
         "variation": {"images": x, "reference": x},
         "frechet_distance": pair,
         "sample_quality": {"images": x, "classifier": _judge(), "real": x},
