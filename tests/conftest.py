@@ -8,7 +8,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -27,6 +29,13 @@ def pytest_collection_modifyitems(items):
         if group == "test_training" and hasattr(item, "callspec"):
             group += f"-{item.callspec.params.get('step')}"
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    "Every test, and every fixture made for it, draws the same numbers, whatever ran before."
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 def pytest_unconfigure(config):
