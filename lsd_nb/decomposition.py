@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Networks', 'load_pretrained', 'labelled_sets', 'label_codes', 'first_set', 'leading', 'exchange', 'relabelled',
            'rotation_frames', 'basis_of', 'codes_of', 'shortened', 'best_starts', 'invert_images', 'map_codes',
-           'report_of', 'LatentSpectralDecomposition']
+           'posterior_mean', 'report_of', 'LatentSpectralDecomposition']
 
 # %% ../nbs/08_decomposition.ipynb #232e43d7
 import copy
@@ -428,6 +428,43 @@ def invert_images(
             found.append(z.detach().cpu())
     return torch.cat(found)
 
+# %% ../nbs/08_decomposition.ipynb #41e2677c
+def _energy(models, z, x, mask, weight):
+    "Images (S, n, …) of latents (S, n, M), and the energy of each (S, n)."
+    drawn = models.decode_batch(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
+    off = (mask * (drawn - x)).square().flatten(2).sum(2)
+    if not off.requires_grad:
+        raise LSDError("the generator gives no gradients: denoise by k instead")
+    return drawn, weight * off + 0.5 * (z - models.center.to(z)).square().sum(2)
+
+
+def _descended(models, rounds, lr, z, x, mask, weight):
+    "Latents (S, n, M) → those of least energy after the last round, the least first."
+    for iterations, keep in rounds:
+        z = z.detach().clone().requires_grad_()
+        adam = torch.optim.Adam([z], lr)
+        for left in range(iterations, -1, -1):
+            energy = _energy(models, z, x, mask, weight)[1]
+            if left:
+                (z.grad,) = torch.autograd.grad(energy.sum(), z)
+                adam.step()
+        best = energy.detach().topk(min(keep, len(z)), 0, largest=False).indices
+        z = z.detach().gather(0, best[:, :, None].expand(-1, -1, z.shape[2]))
+    return z
+
+
+def _batches_of(models, images, starts, sigma, mask):
+    "Starts, images, masks, and the weight of a squared pixel, as many as a batch takes at a time."
+    if not 0 < sigma < math.inf:
+        raise LSDError(f"sigma is {sigma}: expected a positive number")
+    low, high = models.image_range or (-1.0, 1.0)
+    weight = 0.5 / (sigma * (high - low)) ** 2
+    known = torch.ones_like(images) if mask is None else mask.to(images).expand_as(images)
+    size = max(1, models.batch_size // len(starts))
+    for part in zip(starts.split(size, 1), images.split(size), known.split(size), strict=True):
+        z, x, m = (t.to(models.device).float() for t in part)
+        yield z, x, m, weight
+
 # %% ../nbs/08_decomposition.ipynb #41e2677d
 def map_codes(
     models: LatentModel,  # to decode, with gradients
@@ -439,39 +476,54 @@ def map_codes(
     lr: float = 0.1,  # its learning rate, > 0
 ) -> Tensor:  # latents (N, M), on the CPU: of least energy
     "The most probable codes of noisy images."
-    if not (0 < sigma < math.inf and lr > 0):
-        raise LSDError(f"sigma is {sigma}, lr {lr}: expected positive numbers")
-    low, high = models.image_range or (-1.0, 1.0)
-    weight, found = 0.5 / (sigma * (high - low)) ** 2, []
-    known = torch.ones_like(images) if mask is None else mask.to(images).expand_as(images)
-    size = max(1, models.batch_size // len(starts))
-    parts = zip(images.split(size), known.split(size), starts.split(size, 1), strict=True)
-    for x, m, z in ((t.to(models.device).float() for t in part) for part in parts):
-        for iterations, keep in rounds:
-            z = z.detach().clone().requires_grad_()
-            adam = torch.optim.Adam([z], lr)
-            for left in range(iterations, -1, -1):
-                drawn = models.decode_batch(z.flatten(0, 1)).float().unflatten(0, z.shape[:2])
-                off = (m * (drawn - x)).square().flatten(2).sum(2)
-                energy = weight * off + 0.5 * (z - models.center.to(z)).square().sum(2)
-                if not off.requires_grad:
-                    raise LSDError("the generator gives no gradients: denoise by k instead")
-                if left:
-                    (z.grad,) = torch.autograd.grad(energy.sum(), z)
-                    adam.step()
-            best = energy.detach().topk(min(keep, len(z)), 0, largest=False).indices
-            z = z.detach().gather(0, best[:, :, None].expand(-1, -1, z.shape[2]))
-        found.append(z[0].cpu())
-    return torch.cat(found)
+    if not lr > 0:
+        raise LSDError(f"lr is {lr}: expected a positive number")
+    parts = _batches_of(models, images, starts, sigma, mask)
+    return torch.cat([_descended(models, rounds, lr, *part)[0].cpu() for part in parts])
+
+# %% ../nbs/08_decomposition.ipynb #05eefd43
+def posterior_mean(
+    models: LatentModel,  # to decode, with gradients
+    images: Tensor,  # noisy images (N, …)
+    starts: Tensor,  # latents to start from (S, N, M), S ≥ 1
+    sigma: float,  # the noise's deviation, in units of the range of the images, > 0
+    mask: Tensor | None = None,  # which pixels count, of the images' shape: 0 or 1; None for all
+    rounds: tuple = ((20, 3), (40, 3)),  # iterations of Adam, and starts kept after them
+    steps: int = 100,  # of each chain, ≥ 1
+    burn_in: int = 40,  # of them, not counted, 0 … steps - 1
+    step_size: float = 0.005,  # η, > 0
+    seed: int = 0,  # of the kicks
+) -> Tensor:  # images (N, …), on the CPU
+    "The mean of the images that are probable, by Langevin chains from the most probable codes."
+    if not (0 <= burn_in < steps and 0 < step_size < math.inf):
+        raise LSDError(
+            f"burn_in is {burn_in}, steps {steps}, step_size {step_size}: expected "
+            "0 ≤ burn_in < steps and a positive step_size"
+        )
+    kicks, means = torch.Generator().manual_seed(seed), []
+    for start, *part in _batches_of(models, images, starts, sigma, mask):
+        z = _descended(models, rounds, 0.1, start, *part)
+        seen, energies = torch.zeros(()).to(z), torch.zeros(()).to(z)
+        for i in range(steps):
+            drawn, energy = _energy(models, z.requires_grad_(), *part)
+            (slope,) = torch.autograd.grad(energy.sum(), z)
+            if i >= burn_in:
+                seen, energies = seen + drawn.detach(), energies + energy.detach()
+            kick = torch.randn(z.shape, generator=kicks).to(z)
+            z = z.detach() - step_size * slope + (2 * step_size) ** 0.5 * kick
+        share = (-energies / (steps - burn_in)).softmax(0)
+        means.append(torch.einsum("sn,sn...->n...", share, seen / (steps - burn_in)).cpu())
+    return torch.cat(means)
 
 # %% ../nbs/08_decomposition.ipynb #aefaf0e8
-def _probable_codes(
+def _restored(
     lsd: Any,  # a fitted `LatentSpectralDecomposition`
     images: Any,  # noisy images (N, …), any finite values
     sigma: float | None = None,  # the noise's deviation, in units of the range of the images, > 0
     mask: Any = None,  # which pixels count, of the images' shape: 0 or 1; None for all
-) -> Tensor:  # latents (N, M), on the CPU
-    "Most probable codes, from the encoder's and the labels' means."
+    average: bool = False,  # the mean of what is probable, instead of the most probable code's
+) -> Tensor:  # images (N, …), on the CPU
+    "Images of probable codes, found from the encoder's code and the labels' means."
     if sigma is None:
         raise LSDError("a mask needs sigma: say how strong the noise is (0.05 for clean pixels)")
     if images is None:
@@ -482,7 +534,8 @@ def _probable_codes(
     if lsd.encoder is not None:
         starts.append(lsd.encode(x, unclipped=True))
     known = None if mask is None else torch.as_tensor(mask)
-    return map_codes(lsd.models, x, torch.stack(starts), sigma, known)
+    how = lsd.models, x, torch.stack(starts), sigma, known
+    return posterior_mean(*how) if average else lsd.decode(map_codes(*how))
 
 # %% ../nbs/08_decomposition.ipynb #4d3fcbac
 def report_of(
@@ -647,11 +700,11 @@ class LatentSpectralDecomposition:
         unclipped: bool = False,  # accept finite values out of range, as noise makes them
         rescale: bool = True,  # to the norm of the whole code; the paper decodes the shorter one
         latents: Any = None,  # (N, M) instead of images
-        **known: Any,  # instead of k, the noise's `sigma`, and a `mask`: see `map_codes`
+        **known: Any,  # not k, but `sigma`, `mask`, `average`: see `map_codes`, `posterior_mean`
     ) -> Tensor:  # images (N, …)
         "Keep the k largest |amplitudes|, or find the most probable code, and decode it."
         if known:
-            return self.decode(_probable_codes(self, images, **known))
+            return _restored(self, images, **known)
         z = self.encode(images, sample, unclipped=unclipped, latents=latents)
         return self.decode(shortened(z, self.fitted(), k, rescale))
 

@@ -10,9 +10,10 @@ import torch
 from house import ROOT
 
 from lsd_nb.core import LSDError
-from lsd_nb.decomposition import LatentSpectralDecomposition
+from lsd_nb.decomposition import LatentSpectralDecomposition, map_codes, posterior_mean
 from lsd_nb.encoder import EncoderConfig
 from lsd_nb.metrics import correlation, image_style, variation
+from lsd_nb.models import LatentModel
 from lsd_nb.operators import on_sphere, plane_rotation
 from lsd_nb.studies.classification import (
     amplitude_profile,
@@ -420,6 +421,29 @@ def test_most_probable_codes_remove_noise_and_ignore_hidden_pixels(toy):
     seen = ((first - second) * mask).abs().max()
     assert seen < 0.5, "what is hidden enters by the encoder's start alone"
     torch.testing.assert_close(lsd.denoise(noisy[3:4], sigma=0.3), clean[3:4], atol=1e-2, rtol=0)
+
+
+def test_where_images_are_latents_the_mean_is_the_most_probable():
+    same = LatentModel(lambda z: z[:, None, None], latent_shape=6)
+    noisy, starts = torch.randn(30, 1, 1, 6), torch.randn(3, 30, 6)
+    how = same, noisy, starts, 0.25
+    likeliest = same.decode(map_codes(*how, rounds=((100, 1), (300, 1)), lr=0.05))
+    mean = posterior_mean(*how, steps=4000, step_size=0.02)
+    assert (mean - likeliest).square().mean() < 0.05**2
+    assert (likeliest - noisy / 1.25).abs().max() < 0.05
+    for wrong in ({"steps": 0}, {"burn_in": 100}, {"burn_in": -1}, {"step_size": 0.0}):
+        with pytest.raises(LSDError, match="burn_in < steps"):
+            posterior_mean(*how, **wrong)
+
+
+def test_denoising_by_the_mean(toy):
+    lsd, x, _ = toy
+    noisy = x[:8] + 0.6 * torch.randn(x[:8].shape)
+    mean = lsd.denoise(noisy, sigma=0.3, average=True)
+    assert (mean - x[:8]).square().mean() < 0.5 * (noisy.clamp(-1, 1) - x[:8]).square().mean()
+    assert torch.equal(mean, lsd.denoise(noisy, sigma=0.3, average=True)), "one seed, one image"
+    blind = lsd.denoise(noisy, sigma=0.3, mask=torch.zeros_like(noisy), average=True)
+    assert (blind - mean).abs().max() > 0.1, "where nothing is seen, the noisy image says nothing"
 
 
 def test_most_probable_codes_say_what_is_wrong(toy):

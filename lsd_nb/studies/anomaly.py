@@ -332,7 +332,7 @@ class LeNetAEConfig(Config):
 
     def start(self, net: Any, images: Tensor) -> None:
         "Before training: the range of the normalised pixels of images (N, 1, H, W)."
-        x = global_contrast(deskewed(images) if self.upright else images)
+        x = net.encoder.prepare(images)  # as it is: its range is still [0, 1]
         net.encoder.range.copy_(torch.stack([x.min(), x.max()]))
 
     def loss(self, net: Any, scores: Tensor, run: Run) -> Tensor:
