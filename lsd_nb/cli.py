@@ -95,6 +95,7 @@ _BOUNDS: dict[str, tuple] = {
     "checkpoint_every": (0, None),
     "every": (0, None),
     "set_weight": (0, None),
+    "sigma": (0.001, 100),
     "latent_dim": (1, None),
     "beta": (0, None),
     "epochs": (1, None),
@@ -978,11 +979,22 @@ def _noisy_encoder(lsd, preset, dataset, device):
     return config
 
 # %% ../nbs/99_cli.ipynb #ebf968f0
+def _one_way_to_denoise(k, sigma, average, noisy, sample):
+    "Options that go together, or an error."
+    if sigma is None and average:
+        raise typer.BadParameter("--average needs --sigma: say how strong the noise is")
+    if sigma is not None and (noisy or sample or k is not None):
+        raise typer.BadParameter("--sigma finds a code itself: leave out --k, --noisy, --sample")
+
+
 @command
 def denoise(
     files: list[Path],  # image files (PNG, JPEG, …) of any size, grey or coloured
     # amplitudes to keep, 1 … the number of latent dimensions; by default 4, with --noisy all
     k: int | None = None,
+    # instead: the noise's deviation on the [0, 1] grey scale, > 0, to find the most probable code
+    sigma: float | None = None,
+    average: bool = False,  # with --sigma: the mean of what is probable (twice the time)
     # for images with much noise: encode with the network that was trained on noise
     noisy: bool = False,
     # draw the code from the encoder's distribution instead of taking its mean
@@ -999,14 +1011,18 @@ def denoise(
     out: Path = Path("lsd-nb-out"),  # folder for the results, one PNG per input
     force: bool = False,  # may results replace files?
 ) -> tuple[dict, str]:  # per file: input and output; the same as text
-    "Keep the largest amplitudes of image files."
+    "Keep the largest amplitudes of image files, or find their most probable codes."
     from lsd_nb.image_files import write_images
 
+    _one_way_to_denoise(k, sigma, average, noisy, sample)
     names = result_files(files, "denoised", out, ".png", force)
     lsd = _networks(preset, dataset, device, seed, method, set_weight)
     encoder = _noisy_encoder(lsd, preset, dataset, device) if noisy else None
     images = _read(files, lsd)
-    if noisy and k is None:  # all amplitudes: the same in every basis
+    if sigma is not None:
+        _fitted(lsd, preset, dataset, device, basis)
+        clean = lsd.denoise(images, sigma=sigma, average=average)
+    elif noisy and k is None:  # all amplitudes: the same in every basis
         k, clean = lsd.latent_dim, lsd.decode(lsd.encode(images, sample))
     else:
         k = k or 4
@@ -1014,7 +1030,9 @@ def denoise(
         clean = lsd.denoise(images, k, sample)
     write_images(_magnify(_shown(clean, lsd), scale), names)
     report = [{"input": str(a), "output": str(b)} for a, b in zip(files, names, strict=True)]
-    return {"k": k, "files": report}, "\n".join(f"{r['input']} → {r['output']}" for r in report)
+    return {"k": k, "sigma": sigma, "files": report}, "\n".join(
+        f"{r['input']} → {r['output']}" for r in report
+    )
 
 # %% ../nbs/99_cli.ipynb #b784eb70
 def _labels(texts, lsd, dataset):

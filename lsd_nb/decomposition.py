@@ -482,16 +482,28 @@ def map_codes(
     return torch.cat([_descended(models, rounds, lr, *part)[0].cpu() for part in parts])
 
 # %% ../nbs/08_decomposition.ipynb #05eefd43
+def _langevin(at, now, eta, draw):
+    "One step of Metropolis-adjusted Langevin: latents, slopes, energies, images, as `at` has them."
+    z, slope, energy, _ = now
+    kick = torch.randn(z.shape, generator=draw).to(z)
+    chance = torch.rand(z.shape[:2], generator=draw).to(z)
+    new = at(z - eta * slope + (2 * eta) ** 0.5 * kick)
+    back = (z - new[0] + eta * new[1]).square().sum(2) / (4 * eta)
+    taken = chance.log() < energy - new[2] + kick.square().sum(2) / 2 - back
+    ways = [taken.view(*taken.shape, *[1] * (v.ndim - 2)) for v in now]
+    return [torch.where(way, b, a) for way, a, b in zip(ways, now, new, strict=True)]
+
+
 def posterior_mean(
     models: LatentModel,  # to decode, with gradients
     images: Tensor,  # noisy images (N, …)
     starts: Tensor,  # latents to start from (S, N, M), S ≥ 1
     sigma: float,  # the noise's deviation, in units of the range of the images, > 0
     mask: Tensor | None = None,  # which pixels count, of the images' shape: 0 or 1; None for all
-    rounds: tuple = ((20, 3), (40, 3)),  # iterations of Adam, and starts kept after them
-    steps: int = 100,  # of each chain, ≥ 1
-    burn_in: int = 40,  # of them, not counted, 0 … steps - 1
-    step_size: float = 0.005,  # η, > 0
+    rounds: tuple = ((20, 4), (40, 2)),  # iterations of Adam, and starts kept after them
+    steps: int = 200,  # of each chain, ≥ 1
+    burn_in: int = 80,  # of them, not counted, 0 … steps - 1
+    step_size: float = 0.002,  # η, > 0
     seed: int = 0,  # of the kicks
 ) -> Tensor:  # images (N, …), on the CPU
     "The mean of the images that are probable, by Langevin chains from the most probable codes."
@@ -500,19 +512,22 @@ def posterior_mean(
             f"burn_in is {burn_in}, steps {steps}, step_size {step_size}: expected "
             "0 ≤ burn_in < steps and a positive step_size"
         )
-    kicks, means = torch.Generator().manual_seed(seed), []
+    draw, counted, means = torch.Generator().manual_seed(seed), steps - burn_in, []
     for start, *part in _batches_of(models, images, starts, sigma, mask):
-        z = _descended(models, rounds, 0.1, start, *part)
-        seen, energies = torch.zeros(()).to(z), torch.zeros(()).to(z)
-        for i in range(steps):
+
+        def at(z, part=part):
             drawn, energy = _energy(models, z.requires_grad_(), *part)
             (slope,) = torch.autograd.grad(energy.sum(), z)
+            return z.detach(), slope, energy.detach(), drawn.detach()
+
+        now = at(_descended(models, rounds, 0.1, start, *part))
+        seen, energies = torch.zeros_like(now[3]), torch.zeros_like(now[2])
+        for i in range(steps):
+            now = _langevin(at, now, step_size, draw)
             if i >= burn_in:
-                seen, energies = seen + drawn.detach(), energies + energy.detach()
-            kick = torch.randn(z.shape, generator=kicks).to(z)
-            z = z.detach() - step_size * slope + (2 * step_size) ** 0.5 * kick
-        share = (-energies / (steps - burn_in)).softmax(0)
-        means.append(torch.einsum("sn,sn...->n...", share, seen / (steps - burn_in)).cpu())
+                seen, energies = seen + now[3], energies + now[2]
+        share = (-energies / counted).softmax(0)
+        means.append(torch.einsum("sn,sn...->n...", share, seen / counted).cpu())
     return torch.cat(means)
 
 # %% ../nbs/08_decomposition.ipynb #aefaf0e8

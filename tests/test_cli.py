@@ -109,7 +109,7 @@ def test_help_has_units_defaults_and_the_common_options(name):
         ("train", ("seconds",)),
         ("rotate", ("90°", "milliseconds", "pixels")),
         ("classify", ("amplitudes", "no unit")),
-        ("denoise", ("amplitudes to keep, 1 …",)),
+        ("denoise", ("amplitudes to keep, 1 …", "[0, 1] grey scale")),
         ("basis", ("latents per set and label",)),
         ("reproduce", ("[default: 20]", "[default: 5000]")),
     ],
@@ -153,6 +153,11 @@ def test_top_level():
         ("classify", "a.png", "--top", "0"),
         ("denoise", "a.png", "--k", "0"),
         ("denoise", "a.png", "--scale", "0"),
+        ("denoise", "a.png", "--sigma", "0"),
+        ("denoise", "a.png", "--sigma", "nan"),
+        ("denoise", "a.png", "--sigma", "0.5", "--k", "4"),
+        ("denoise", "a.png", "--sigma", "0.5", "--noisy"),
+        ("denoise", "a.png", "--average"),
         ("rotate", "a.png", "--steps", "0"),
         ("rotate", "a.png", "--path", "7"),
         ("rotate", "a.png", "--path", "zero"),
@@ -534,6 +539,17 @@ def test_denoise_agrees_with_the_library(files, lsd):
     )
     assert [r["output"] for r in report["files"]] == [f"clean/{s}-denoised.png" for s in "abc"]
     write_images(lsd.denoise(read_images(files)[0], 3), ["x.png", "y.png", "z.png"])
+    for r, expected in zip(report["files"], ("x.png", "y.png", "z.png"), strict=True):
+        assert Path(r["output"]).read_bytes() == Path(expected).read_bytes()
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_denoise_by_the_strength_of_the_noise(files, lsd, average):
+    options = ["--preset", "tiny", "--device", "cpu", "--sigma", "0.2", "--out", "clean"]
+    report = reported("denoise", *files, *options, *["--average"] * average)
+    assert report["sigma"] == 0.2 and report["k"] is None
+    clean = lsd.denoise(read_images(files)[0], sigma=0.2, average=average)
+    write_images(clean, ["x.png", "y.png", "z.png"])
     for r, expected in zip(report["files"], ("x.png", "y.png", "z.png"), strict=True):
         assert Path(r["output"]).read_bytes() == Path(expected).read_bytes()
 
