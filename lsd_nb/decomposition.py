@@ -482,13 +482,13 @@ def map_codes(
     return torch.cat([_descended(models, rounds, lr, *part)[0].cpu() for part in parts])
 
 # %% ../nbs/08_decomposition.ipynb #05eefd43
-def _langevin(at, now, eta, draw):
+def _langevin(at, now, h, draw):
     "One step of Metropolis-adjusted Langevin: latents, slopes, energies, images, as `at` has them."
     z, slope, energy, _ = now
     kick = torch.randn(z.shape, generator=draw).to(z)
     chance = torch.rand(z.shape[:2], generator=draw).to(z)
-    new = at(z - eta * slope + (2 * eta) ** 0.5 * kick)
-    back = (z - new[0] + eta * new[1]).square().sum(2) / (4 * eta)
+    new = at(z - h * slope + (2 * h) ** 0.5 * kick)
+    back = (z - new[0] + h * new[1]).square().sum(2) / (4 * h)
     taken = chance.log() < energy - new[2] + kick.square().sum(2) / 2 - back
     ways = [taken.view(*taken.shape, *[1] * (v.ndim - 2)) for v in now]
     return [torch.where(way, b, a) for way, a, b in zip(ways, now, new, strict=True)]
@@ -503,7 +503,7 @@ def posterior_mean(
     rounds: tuple = ((20, 4), (40, 2)),  # iterations of Adam, and starts kept after them
     steps: int = 200,  # of each chain, ≥ 1
     burn_in: int = 80,  # of them, not counted, 0 … steps - 1
-    step_size: float = 0.002,  # η, > 0
+    step_size: float = 0.002,  # h, > 0
     seed: int = 0,  # of the kicks
 ) -> Tensor:  # images (N, …), on the CPU
     "The mean of the images that are probable, by Langevin chains from the most probable codes."
