@@ -978,7 +978,7 @@ def _noisy_encoder(lsd, preset, dataset, device):
     lsd.models = LatentModel(lsd.generator, lsd.classifier, lsd.encoder)
     return config
 
-# %% ../nbs/99_cli.ipynb #ebf968f0
+# %% ../nbs/99_cli.ipynb #99de5001
 def _one_way_to_denoise(k, sigma, average, noisy, sample):
     "Options that go together, or an error."
     if sigma is None and average:
@@ -986,7 +986,7 @@ def _one_way_to_denoise(k, sigma, average, noisy, sample):
     if sigma is not None and (noisy or sample or k is not None):
         raise typer.BadParameter("--sigma finds a code itself: leave out --k, --noisy, --sample")
 
-
+# %% ../nbs/99_cli.ipynb #ebf968f0
 @command
 def denoise(
     files: list[Path],  # image files (PNG, JPEG, …) of any size, grey or coloured
