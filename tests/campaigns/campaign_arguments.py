@@ -363,6 +363,10 @@ def examples(folder: Path, name: str = "") -> dict[str, dict]:
         "best_starts": {"models": w["models"], "images": x, "n": 4, "seed": 0},
         "invert_images": {"models": w["models"], "images": x, "starts": z[:12], "steps": 2}
         | {"lr": 0.1, "weight": 0.1, "progress": False},
+        "map_codes": {"models": w["models"], "images": x, "starts": z[:24].view(2, 12, 6)}
+        | {"sigma": 0.5, "rounds": ((1, 1),), "lr": 0.1},
+        "posterior_mean": {"models": w["models"], "images": x, "starts": z[:24].view(2, 12, 6)}
+        | {"sigma": 0.5, "rounds": ((1, 1),), "steps": 2, "burn_in": 1, "step_size": 0.1},
         "lsd.encode": {"images": x, "sample": True, "seed": 0, "unclipped": False},
         "lsd.transform": {"images": x},
         "lsd.predict": {"images": x},
