@@ -992,7 +992,7 @@ def denoise(
     files: list[Path],  # image files (PNG, JPEG, …) of any size, grey or coloured
     # amplitudes to keep, 1 … the number of latent dimensions; by default 4, with --noisy all
     k: int | None = None,
-    # instead: the noise's deviation on the [0, 1] grey scale, > 0, to find the most probable code
+    # instead: the noise's deviation on the [0, 1] grey scale, .001 to 100; finds a probable code
     sigma: float | None = None,
     average: bool = False,  # with --sigma: the mean of what is probable (twice the time)
     # for images with much noise: encode with the network that was trained on noise

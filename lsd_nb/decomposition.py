@@ -482,12 +482,19 @@ def map_codes(
     return torch.cat([_descended(models, rounds, lr, *part)[0].cpu() for part in parts])
 
 # %% ../nbs/08_decomposition.ipynb #05eefd43
-def _langevin(at, now, h, draw):
-    "One step of Metropolis-adjusted Langevin: latents, slopes, energies, images, as `at` has them."
+def _state(models, z, *part):
+    "Latents (S, n, M), the slope and the energy there, and the images."
+    drawn, energy = _energy(models, z.requires_grad_(), *part)
+    (slope,) = torch.autograd.grad(energy.sum(), z)
+    return z.detach(), slope, energy.detach(), drawn.detach()
+
+
+def _langevin(models, now, part, h, draw):
+    "The state after one step of Metropolis-adjusted Langevin."
     z, slope, energy, _ = now
     kick = torch.randn(z.shape, generator=draw).to(z)
     chance = torch.rand(z.shape[:2], generator=draw).to(z)
-    new = at(z - h * slope + (2 * h) ** 0.5 * kick)
+    new = _state(models, z - h * slope + (2 * h) ** 0.5 * kick, *part)
     back = (z - new[0] + h * new[1]).square().sum(2) / (4 * h)
     taken = chance.log() < energy - new[2] + kick.square().sum(2) / 2 - back
     ways = [taken.view(*taken.shape, *[1] * (v.ndim - 2)) for v in now]
@@ -514,16 +521,10 @@ def posterior_mean(
         )
     draw, counted, means = torch.Generator().manual_seed(seed), steps - burn_in, []
     for start, *part in _batches_of(models, images, starts, sigma, mask):
-
-        def at(z, part=part):
-            drawn, energy = _energy(models, z.requires_grad_(), *part)
-            (slope,) = torch.autograd.grad(energy.sum(), z)
-            return z.detach(), slope, energy.detach(), drawn.detach()
-
-        now = at(_descended(models, rounds, 0.1, start, *part))
+        now = _state(models, _descended(models, rounds, 0.1, start, *part), *part)
         seen, energies = torch.zeros_like(now[3]), torch.zeros_like(now[2])
         for i in range(steps):
-            now = _langevin(at, now, step_size, draw)
+            now = _langevin(models, now, part, step_size, draw)
             if i >= burn_in:
                 seen, energies = seen + now[3], energies + now[2]
         share = (-energies / counted).softmax(0)

@@ -8,12 +8,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
+
+import numpy as np  # these read what is set above
+import torch
 
 from lsd_nb.fetching import data_dir
 
