@@ -43,7 +43,8 @@ class Networks(NamedTuple):
 # %% ../nbs/08_decomposition.ipynb #ee18d22e
 def load_pretrained(
     dataset: str = "mnist",  # "mnist", or a dataset you have trained on with the same preset
-    preset: str = "small",  # "small" is bundled; others after `lsd-nb train all --preset …`
+    # for MNIST "small", "convincing" and "guided" are bundled; others after `lsd-nb train all`
+    preset: str = "small",
     device: str = "auto",  # see `pick_device`
 ) -> Networks:  # in evaluation mode, without gradients
     "Trained networks, bundled or from the cache; `LSDError` when they have not been trained."

@@ -203,7 +203,7 @@ class EncoderConfig(Config):
         "small": _SMALL,
         "convincing": _SMALL | dict(gan=GANConfig.preset("convincing"), reading_weight=100.0),
         "guided": _SMALL
-        | dict(gan=GANConfig.preset("guided"), reading_weight=100.0, hinge_weight=3.0)
+        | dict(gan=GANConfig.preset("guided"), reading_weight=100.0, hinge_weight=2.5)
         | dict(epochs=40, lr=5e-4),
         "quick": _SMALL
         | dict(

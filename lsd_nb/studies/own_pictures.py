@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..core import LSDError
 from ..encoder import EncoderConfig
 from ..training import find_artifact
@@ -17,7 +19,8 @@ from ..training import find_artifact
 # %% ../../nbs/14a_your_own_pictures.ipynb #d5987ab9
 def preset_times(
     results: str | Path = "results",  # folder with quick.json
-    presets: tuple = ("small", "convincing"),  # presets whose networks come with the package
+    # whose networks come with the package
+    presets: tuple = ("small", "convincing", "guided"),
 ) -> list[dict[str, Any]]:  # preset; generator, classifier, encoder, all: minutes of one core
     "What training on MNIST costs: `quick` as measured, others by the records of their networks."
     try:
@@ -35,7 +38,9 @@ def preset_times(
             if found is None:
                 raise LSDError(f"no trained {part.filename}: `lsd-nb train all --preset {preset}`")
             threads = int(found[1]["hardware"].split(", ")[-1].split()[0])
-            row[part.step] = found[1]["seconds"] * threads / 60
+            ends = [0.0, *(epoch["seconds"] for epoch in found[1]["history"])]
+            # the median: a run that was paused has an epoch that took hours
+            row[part.step] = np.median(np.diff(ends)) * (len(ends) - 1) * threads / 60
         rows.append(row)
     return [{**r, "all": r["gan"] + r["classifier"] + r["encoder"]} for r in rows]
 
