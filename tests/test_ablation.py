@@ -1,15 +1,24 @@
 """The ablation: what its configurations change, and what a row of it says."""
 
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError
+from lsd_nb.data import Split
 from lsd_nb.encoder import EncoderConfig
 from lsd_nb.latents import LabelledMeans
-from lsd_nb.studies.ablation import FAITHFUL, ablation_bases, ablation_configs, ablation_row
+from lsd_nb.studies.ablation import (
+    FAITHFUL,
+    ablation_bases,
+    ablation_configs,
+    ablation_row,
+    chains,
+)
+from lsd_nb.training import load_or_train
 
 
 def test_each_change_by_itself_touches_its_own_fields_alone():
@@ -54,16 +63,31 @@ def test_a_row_of_tiny_networks(tiny):
     def judge(x):
         return 20 * torch.eye(10).repeat(3, 1)[: len(x)]
 
-    row = ablation_row(config, judge, images, labels, per_set=20, progress=False)
+    data = SimpleNamespace(train=Split(images, labels), test=Split(images, labels))
+    row = ablation_row(config, judge, data, per_set=20, progress=False)
     assert set(row["decoded"]["judge"].values()) == {100}  # it says so, whatever it sees
-    assert row["ranks"]["lsd_top1"] == row["bases"]["as published"]["sampled"]
+    g, e = (load_or_train(part, "cpu", train=False) for part in (config.gan, config))
+    with torch.inference_mode():
+        again = (g(e(images)[0]) - images).square().mean().item()
+    assert set(row["stretched"]) == {"error", "variation"} < set(row)
+    assert row["error"] == pytest.approx(again, rel=1e-3) and row["stretched"]["error"] != again
+    assert row["lda"]["sampled"] >= 50  # codes that it has been taught
     for basis in row["bases"].values():
+        assert basis["ranks"]["lsd_top1"] == basis["sampled"] <= basis["ranks"]["lsd_top4"]
         assert basis["pure"]["judge"] == 20  # it names them in order, and surely
         assert basis["sampled"] == pytest.approx(100 * round(basis["sampled"] * 0.3) / 30)
 
 
+def test_chains_differ_in_their_seeds_alone():
+    found = chains("mnist", "tiny", generators=2, encoders=3)
+    assert list(found) == [(g, e) for g in range(2) for e in range(3)]
+    assert all((c.gan.seed, c.seed) == at for at, c in found.items())
+    assert len({c.key for c in found.values()}) == 6
+    assert found[0, 0] == EncoderConfig.for_dataset("mnist", "tiny")
+
+
 def test_an_untrained_encoder_is_named():
     config = EncoderConfig.for_dataset("mnist", "small", seed=987654)
-    blank = torch.zeros(2, 1, 28, 28)
+    data = SimpleNamespace(test=Split(torch.zeros(2, 1, 28, 28), torch.arange(2)))
     with pytest.raises(LSDError, match="there is no trained encoder"):
-        ablation_row(config, lambda x: x, blank, torch.arange(2), progress=False)
+        ablation_row(config, lambda x: x, data, progress=False)

@@ -15,6 +15,7 @@ from lsd_nb.encoder import EncoderConfig
 from lsd_nb.metrics import correlation, image_style, variation
 from lsd_nb.models import LatentModel
 from lsd_nb.operators import on_sphere, plane_rotation
+from lsd_nb.studies.ablation import chains
 from lsd_nb.studies.classification import (
     amplitude_profile,
     calibrate,
@@ -33,7 +34,7 @@ from lsd_nb.studies.rotation import (
     peer_editors,
     without_others,
 )
-from lsd_nb.studies.scoreboard import format_table, full_table
+from lsd_nb.studies.scoreboard import format_table, full_table, training_values
 from lsd_nb.studies.topology import (
     collect_labelled,
     coordinate_tests,
@@ -462,9 +463,14 @@ def test_most_probable_codes_say_what_is_wrong(toy):
 # ---- stored results
 
 
+def _stored(name):
+    "What a chapter wrote."
+    return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", ["topology", "classification", "rotation", "attributes"])
 def test_stored_results_are_of_the_bundled_encoder(name):
-    header = json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))["header"]
+    header = _stored(name)["header"]
     preset = header.get("preset", "small")  # of the networks that a chapter measures
     assert header["encoder"] == EncoderConfig.for_dataset("mnist", preset).key, (
         f"results/{name}.json is of another encoder: run its chapter with --slow"
@@ -473,21 +479,26 @@ def test_stored_results_are_of_the_bundled_encoder(name):
 
 
 def test_scoreboard_is_of_the_bundled_networks():
-    board = json.loads((ROOT / "results" / "scoreboard.json").read_text(encoding="utf-8"))
+    board, ablation = _stored("scoreboard"), _stored("ablation")
     config = EncoderConfig.preset("small")
     assert board["header"]["networks"] == {
         "gan": config.gan.key,
         "classifier": config.classifier.key,
         "encoder": config.key,
     }
-    seeds = json.loads((ROOT / "results" / "seeds.json").read_text(encoding="utf-8"))["rows"]
-    keys = [EncoderConfig.for_dataset(seed=s["seed"]).key for s in seeds]
-    assert [s["encoder"] for s in seeds] == keys and len(seeds) == 3
     first = {r["id"]: r["ours"] for r in board["rows"]}
+    small = next(r for r in ablation["rows"].values() if r["key"] == config.key)
+    values = training_values(small, "as published")
     for id in ("lsd_top1", "decode_accuracy_mean"):
-        assert seeds[0]["values"][id] == pytest.approx(first[id], abs=0.3), (
-            "seed 0 is the bundled encoder"
-        )
+        assert values[id] == pytest.approx(first[id], abs=0.3), "chapter 9a has it, too"
+
+
+def test_nine_trainings_are_those_of_the_preset():
+    stored = _stored("ablation")["nine"]
+    configs = chains("mnist", "guided")
+    assert [(r["generator"], r["encoder"], r["key"]) for r in stored] == [
+        (*at, config.key) for at, config in configs.items()
+    ]
 
 
 def test_the_large_table(tmp_path):
@@ -501,7 +512,7 @@ def test_the_large_table(tmp_path):
 
 def test_the_default_rotation_reaches_what_it_promises():
     "By the judge: 99 % of targets, no pair below 96 %, 0.85 of the natural variation, a clear way."
-    found = json.loads((ROOT / "results" / "rotation.json").read_text(encoding="utf-8"))
+    found = _stored("rotation")
     best = found["default"]
     assert best["success"] >= 0.99 and best["variation"] >= 0.85
     assert best["slant"] >= 0.75 and best["stroke_width"] >= 0.7
