@@ -242,9 +242,9 @@ def ablation_table(
         if name in ("the paper's", "weights") or "," in name:
             what = name if name == "the paper's" else f"+ {name.rsplit(', ', 1)[-1]}"
             lines.append({"what": what} | _in_short(row))
-    nine = [_in_short(row) for row in stored["nine"]]
-    spread = {k: (np.mean(v), np.std(v, ddof=1)) for k in nine[0] if (v := [r[k] for r in nine])}
-    what = f"+ guide, longer, more weight on pixels ({len(nine)} trainings)"
+    nine = seed_spread([_in_short(row) for row in stored["nine"]])
+    spread = {k: (mean, std) for k, (mean, std, _) in nine.items()}
+    what = f"+ guide, longer, more weight on pixels ({len(stored['nine'])} trainings)"
     digits = dict.fromkeys(("decoded", "published", "default"), 1) | {"error": 3, "pure": 0}
     return Table([*lines, {"what": what} | spread], heads, digits)
 
