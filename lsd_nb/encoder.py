@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['encoder_losses', 'mean_overlap', 'LabelFrame', 'reading_loss', 'FromPixels', 'Encoder', 'weighted_loss',
-           'EncoderConfig']
+           'EncoderConfig', 'chains']
 
 # %% ../nbs/04_encoder.ipynb #6600f180
 from dataclasses import dataclass
@@ -353,6 +353,21 @@ class EncoderConfig(Config):
 def _state(*networks):
     "All tensors of networks, weights and batch-norm statistics."
     return [t for n in networks for t in n.state_dict().values()]
+
+# %% ../nbs/04_encoder.ipynb #590a78b0
+def chains(
+    dataset: str = "mnist",  # see `load_dataset`
+    preset: str = "guided",  # one of the presets of the three steps
+    generators: int = 3,  # seeds 0, 1, … of the generator
+    encoders: int = 3,  # seeds of the encoder of each
+) -> dict[tuple[int, int], EncoderConfig]:  # by both seeds
+    "The same recipe from other beginnings."
+    gans = [GANConfig.preset(preset, dataset=dataset, seed=g) for g in range(generators)]
+    return {
+        (g, e): EncoderConfig.for_dataset(dataset, preset, gan=gan, seed=e)
+        for g, gan in enumerate(gans)
+        for e in range(encoders)
+    }
 
 # %% ../nbs/04_encoder.ipynb #18c17e64
 from .core import one_line_errors

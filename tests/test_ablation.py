@@ -9,14 +9,13 @@ import torch
 from lsd_nb.basis import LatentBasis
 from lsd_nb.core import LSDError
 from lsd_nb.data import Split
-from lsd_nb.encoder import EncoderConfig
+from lsd_nb.encoder import EncoderConfig, chains
 from lsd_nb.latents import LabelledMeans
 from lsd_nb.studies.ablation import (
     FAITHFUL,
     ablation_bases,
     ablation_configs,
     ablation_row,
-    chains,
 )
 from lsd_nb.training import load_or_train
 

@@ -11,11 +11,10 @@ from house import ROOT
 
 from lsd_nb.core import LSDError
 from lsd_nb.decomposition import LatentSpectralDecomposition, map_codes, posterior_mean
-from lsd_nb.encoder import EncoderConfig
+from lsd_nb.encoder import EncoderConfig, chains
 from lsd_nb.metrics import correlation, image_style, variation
 from lsd_nb.models import LatentModel
 from lsd_nb.operators import on_sphere, plane_rotation
-from lsd_nb.studies.ablation import chains
 from lsd_nb.studies.classification import (
     amplitude_profile,
     calibrate,
@@ -487,7 +486,7 @@ def test_scoreboard_is_of_the_bundled_networks():
         "encoder": config.key,
     }
     first = {r["id"]: r["ours"] for r in board["rows"]}
-    small = next(r for r in ablation["rows"].values() if r["key"] == config.key)
+    small = next(of[0] for of in ablation["rows"].values() if of[0]["key"] == config.key)
     values = training_values(small, "as published")
     for id in ("lsd_top1", "decode_accuracy_mean"):
         assert values[id] == pytest.approx(first[id], abs=0.3), "chapter 9a has it, too"

@@ -8,13 +8,12 @@ __all__ = ['seed_spread', 'training_values', 'full_table', 'format_table', 'abla
 # %% ../../nbs/90_scoreboard.ipynb #5851ad88
 import json
 from collections.abc import Iterable
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from ..core import LSDError
-from ..pictures import Table
+from ..pictures import Table, mean_std
 from ..training import Config, find_artifact
 
 # %% ../../nbs/90_scoreboard.ipynb #e0ed99ae
@@ -48,6 +47,11 @@ def _number(mean, std=None, digits=2):
     return f"{mean:.{digits}f}" + (f"\u00a0±\u00a0{std:.{digits}f}" if std is not None else "")
 
 
+def _spread_text(values, digits=2):
+    "Mean and spread of repeated values, as a text."
+    return _number(*np.atleast_1d(mean_std(values)), digits=digits)
+
+
 def _row(part, name, unit, n, **texts):
     "One line of the table: columns that are not given stay empty."
     empty = dict.fromkeys(("paper", "faithful", "improved", "judge", "others", "clothes"), "")
@@ -67,6 +71,7 @@ _METHOD = {
 }
 _PICTURES = ("decode_accuracy", "decode_accuracy_mean", "label_pure_vectors")  # a judge may speak
 _PUBLISHED, _DEFAULT = "as published", "Löwdin, centre, metric, sign"  # bases of chapter 9a
+_FIRST = "the paper's"  # its first row
 
 # %% ../../nbs/90_scoreboard.ipynb #90c0b000
 def _clothes(found):
@@ -79,24 +84,25 @@ def _clothes(found):
     return {id: _number(v) for id, v in values.items()}
 
 
-def _method_rows(board, ablation, clothes):
-    "Steps 1 to 6: scoreboard.json, ablation.json and the clothes of chapter 28."
+def _method_rows(board, classifiers, ablation, clothes):
+    "Steps 1 to 6: scoreboard, classifiers and ablation, and the clothes of chapter 28."
     rows, elsewhere, found = {r["id"]: r for r in board["rows"]}, _clothes(clothes), []
-    paper = seed_spread([training_values(r, _PUBLISHED) for r in ablation["faithful"]])
+    paper = seed_spread([training_values(r, _PUBLISHED) for r in ablation["rows"][_FIRST]])
     ours, judged = (
         seed_spread([training_values(r, _DEFAULT, who) for r in ablation["nine"]])
         for who in ("working", "judge")
     )
+    three = seed_spread([{"classifier_accuracy": r["test"]} for r in classifiers["rows"]])
     for id, name in _METHOD.items():
-        r, alone = rows[id], id == "classifier_accuracy"
+        r, spread = rows[id], paper.get(id) or three[id]
         texts = {"paper": "" if r["paper"] is None else f"{r['paper']:g}"}
-        texts["clothes"] = elsewhere.get(id, "")
-        texts["faithful"] = _number(r["ours"]) if alone else _number(*paper[id][:2])
-        if not alone:
+        texts |= {"clothes": elsewhere.get(id, ""), "faithful": _number(*spread[:2])}
+        n = f"{spread[2]} trainings"
+        if id in ours:
             texts["improved"] = _number(*ours[id][:2])
+            n = f"{spread[2]} and {ours[id][2]} trainings"
         if id in _PICTURES:
             texts["judge"] = _number(*judged[id][:2])
-        n = "1" if alone else f"{paper[id][2]} and {ours[id][2]} trainings"
         found.append(_row("method", name, r["unit"], n, **texts))
     return found
 
@@ -110,74 +116,77 @@ def _classification_rows(found):
         ("pixels", "the same, pixels"),
     ):
         rivals = [r for r in found["rows"] if r[what] and not r["name"].startswith("LSD")]
-        _, k = max((r[what]["mean"], -k) for k, r in enumerate(rivals))
-        best, by = rivals[-k][what], rivals[-k]["name"]
-        others = f"{_number(best['mean'], best['std'])} ({by})"
-        rows.append(_row("classification", name, "%", str(best["n"]), others=others))
+        own = next(r for r in found["rows"] if r["name"] == "LSD, recommended")[what]
+        best = max(rivals, key=lambda r: np.mean(r[what]))
+        texts = {"others": f"{_spread_text(best[what])} ({best['name']})"}
+        texts |= {"improved": _spread_text(own)} if own else {}
+        n = f"{len(own)} trainings" if own else "nothing is drawn"
+        rows.append(_row("classification", name, "%", n, **texts))
     return rows
 
 
 def _basis_rows(found):
     "Chapter 6: labels read off latents of several kinds."
     rows, peers = [], ("nearest mean", "LDA", "logistic regression", "kNN-5")
-    for r in found["rows"]:
-        best = max(peers, key=lambda k: r[k])
-        texts = {"faithful": _number(r["as published"]["test"])}
-        texts |= {"improved": _number(r["recommended"]["test"])}
-        texts |= {"others": f"{_number(r[best])} ({best})"}
-        rows.append(
-            _row("basis", f"labels read: {r['latents']}", "%", f"{r['n_test']:,} latents", **texts)
-        )
+    for name in dict.fromkeys(r["latents"] for r in found["rows"]):
+        of = [r for r in found["rows"] if r["latents"] == name]
+        best = max(peers, key=lambda k: np.mean([r[k] for r in of]))
+        ours = {"faithful": "as published", "improved": "recommended"}
+        texts = {c: _spread_text([r[k]["test"] for r in of]) for c, k in ours.items()}
+        texts |= {"others": f"{_spread_text([r[best] for r in of])} ({best})"}
+        n = f"{len(of)} trainings, {of[0]['n_test']:,} latents"
+        rows.append(_row("basis", f"labels read: {name}", "%", n, **texts))
     return rows
 
 
 def _denoising_rows(found):
     "Chapter 12: label kept, by the judge, PSNR and SSIM at σ = 0.5, unclipped."
-    rows, mine = [], {r["name"]: r for r in found["judged"]}
+    rows, rival = [], "denoising autoencoder"
+    trained = next(r for r in found["judged"] if r["name"] == rival)
     names = {
         "faithful": "truncated, as published: sampled code, k = 4, × 1",
-        "others": "denoising autoencoder",
+        "improved": "mean of what is probable, preset convincing",
     }
     for key, spread, name, unit, digits in (
         ("label_kept", "label_kept_se", "label kept under noise of σ = 0.5, by the judge", "%", 2),
         ("psnr", "psnr_std", "PSNR, σ = 0.5", "dB", 2),
         ("ssim", "ssim_std", "SSIM, σ = 0.5", "", 3),
     ):
-        texts = {k: _number(mine[m][key], mine[m][spread], digits) for k, m in names.items()}
-        ours = seed_spread([{key: r[key]} for r in found["again"]])[key]
-        texts |= {"improved": _number(*ours[:2], digits)}
-        texts["others"] += f" ({names['others']})"
-        n = f"{ours[2]} trainings, {found['again'][0]['n']:,} images"
+        runs = {c: [r[key] for r in found["again"] if r["name"] == m] for c, m in names.items()}
+        texts = {c: _spread_text(v, digits) for c, v in runs.items()}
+        texts["others"] = f"{_number(trained[key], trained[spread], digits)} ({rival})"
+        n = f"{len(runs['improved'])} trainings, {trained['n']:,} images; 1 of the others"
         rows.append(_row("denoising", name, unit, n, **texts))
     return rows
 
 # %% ../../nbs/90_scoreboard.ipynb #13c801d7
 def _rotation_rows(found):
     "Chapter 13: targets reached and variation kept, over all pairs of labels, by the judge."
-    rows, mine = [], {(r["editor"], r["rules"]): r for r in found["rows"]}
-    others = [r for (name, _), r in mine.items() if name not in ("paper", "plane", "swap")]
-    best = max((r for r in others if r["rules"] == "descent"), key=itemgetter("success"))
-    columns = {"faithful": mine["paper", "alone"], "others": best}
-    several = [r for r in found["trainings"] if r["preset"] == found["header"]["preset"]]
+    rows, mine = [], {}
+    for r in found["rows"]:
+        mine.setdefault((r["editor"], r["rules"]), []).append(r)
+    others = [k for k in mine if k[1] == "descent" and k[0] not in ("paper", "plane", "swap")]
+    best = max(others, key=lambda k: np.mean([r["success"] for r in mine[k]]))
+    columns = {"faithful": mine["paper", "alone"], "others": mine[best]}
+    ours = [r for r in found["default"] if r["preset"] == found["header"]["preset"]]
+    columns |= {"improved": ours}
     for key, name, scale, digits in (
         ("success", "rotation: target reached, by the judge", 100, 1),
         ("worst_target", "rotation: target reached, worst target", 100, 1),
         ("third", "rotation: a third label on the way", 100, 1),
         ("variation", "rotation: variation among results (real images: 1)", 1, 2),
     ):
-        texts = {c: _number(scale * r[key], None, digits) for c, r in columns.items()}
-        ours = seed_spread([{key: scale * r[key]} for r in several])[key]
-        texts["improved"] = _number(*ours[:2], digits)
-        texts["others"] += f" ({best['editor']})"
-        n = f"{ours[2]} trainings, {several[0]['n']:,} edits; {best['n']:,} of the others"
+        texts = {c: _spread_text([scale * r[key] for r in v], digits) for c, v in columns.items()}
+        texts["others"] += f" ({best[0]})"
+        n = f"{len(ours)} trainings, {ours[0]['n']:,} edits; {mine[best][0]['n']:,} of the others"
         unit = "%" if scale == 100 else ""
         rows.append(_row("rotation", name, unit, n, **texts))
     return rows
 
 # %% ../../nbs/90_scoreboard.ipynb #051fa1c2
 _FILES = (
-    *("scoreboard", "ablation", "basis", "classification", "denoising", "rotation"),
-    "other_pictures",
+    *("scoreboard", "classifiers", "ablation", "basis", "classification", "denoising"),
+    *("rotation", "other_pictures"),
 )
 
 
@@ -201,7 +210,7 @@ def full_table(
     parts = {name: _results(folder, name) for name in _FILES}
     clothes = parts["other_pictures"]["fashion"]
     return [
-        *_method_rows(parts["scoreboard"], parts["ablation"], clothes),
+        *_method_rows(*(parts[k] for k in ("scoreboard", "classifiers", "ablation")), clothes),
         *_basis_rows(parts["basis"]),
         *_classification_rows(parts["classification"]),
         *_denoising_rows(parts["denoising"]),
@@ -231,40 +240,38 @@ def format_table(
 # %% ../../nbs/90_scoreboard.ipynb #90c0b002
 def ablation_table(
     folder: str | Path,  # with `ablation.json`, from chapter 9a
-) -> Table:  # Markdown, one line per change, and one of the nine trainings with mean ± std
-    "The changes of losses and generator in order, read by the published basis and the default."
-    heads = {"what": "losses and generator", "decoded": "decoded right, by the judge / %"}
+) -> Table:  # Markdown, one line per change: mean ± std
+    "The changes of losses and generator in order, over n trainings of each."
+    heads = {"what": "losses and generator", "n": "n"}
+    heads |= {"decoded": "decoded right, by the judge / %"}
     heads |= {"error": "pixel error", "published": "read as published / %"}
     heads |= {"default": "read by the default / %"}
     heads |= {"pure": "its vectors, by the judge / of 100"}
     stored, lines = _results(folder, "ablation"), []
-    for name, row in stored["rows"].items():
-        if name in ("the paper's", "weights") or "," in name:
-            what = name if name == "the paper's" else f"+ {name.rsplit(', ', 1)[-1]}"
-            lines.append({"what": what} | _in_short(row))
-    nine = seed_spread([_in_short(row) for row in stored["nine"]])
-    spread = {k: (mean, std) for k, (mean, std, _) in nine.items()}
-    what = f"+ guide, longer, more weight on pixels ({len(stored['nine'])} trainings)"
+    for name, several in stored["rows"].items():
+        if name in (_FIRST, "weights") or "," in name:
+            what = name if name == _FIRST else f"+ {name.rsplit(', ', 1)[-1]}"
+            lines.append(_in_short(what, several))
+    lines.append(_in_short("+ guide, longer, more weight on pixels", stored["nine"]))
     digits = dict.fromkeys(("decoded", "published", "default"), 1) | {"error": 3, "pure": 0}
-    return Table([*lines, {"what": what} | spread], heads, digits)
+    return Table(lines, heads, digits)
 
 
-def _in_short(row):
-    "Five numbers of a training."
-    first, last = (row["bases"][k] for k in (_PUBLISHED, _DEFAULT))
-    return {
-        "decoded": row["decoded"]["judge"]["sampled"],
-        "error": row["error"],
-        "published": first["sampled"],
-        "default": last["sampled"],
-        "pure": last["pure"]["judge"],
+def _in_short(what, several):
+    "Five numbers of some trainings of one recipe."
+    found = {
+        "decoded": [r["decoded"]["judge"]["sampled"] for r in several],
+        "error": [r["error"] for r in several],
+        "published": [r["bases"][_PUBLISHED]["sampled"] for r in several],
+        "default": [r["bases"][_DEFAULT]["sampled"] for r in several],
+        "pure": [r["bases"][_DEFAULT]["pure"]["judge"] for r in several],
     }
+    return {"what": what, "n": len(several)} | {k: mean_std(v) for k, v in found.items()}
 
 # %% ../../nbs/90_scoreboard.ipynb #90c0a002
 def _reached(chapter, name, ours, against, unit="", digits=2):
     "One line about a companion; `ours` are the values of independent runs, `against` a text."
-    spread = np.std(ours, ddof=1) if len(ours) > 1 else None
-    text = _number(np.mean(ours), spread, digits)
+    text = _spread_text(ours, digits)
     shown = f"{name} / {unit}" if unit else name
     return {"chapter": chapter, "name": shown, "ours": text, "against": against, "n": len(ours)}
 
@@ -354,7 +361,7 @@ def _word_rows(found):
         np.mean(list(found["tuned"]["test"][k].values()), axis=0) for k in ("ours", "gensim")
     )
     times = {k: np.array(v) for k, v in found["paired"].items()}
-    other = f"{_number(peers.mean(), peers.std(ddof=1))} (gensim)"
+    other = f"{_spread_text(peers)} (gensim)"
     return [
         _reached("26", "word analogies, mean of eight kinds", ours, other, "%"),
         _reached("26", "time against gensim's", times["ours"] / times["gensim"], "1"),
