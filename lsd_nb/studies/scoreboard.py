@@ -49,7 +49,9 @@ def _number(mean, std=None, digits=2):
 
 def _spread_text(values, digits=2):
     "Mean and spread of repeated values, as a text."
-    return _number(*np.atleast_1d(mean_std(values)), digits=digits)
+    spread = mean_std(values)
+    mean, std = spread if isinstance(spread, tuple) else (spread, None)
+    return _number(mean, std, digits)
 
 
 def _row(part, name, unit, n, **texts):
@@ -210,7 +212,7 @@ def full_table(
     parts = {name: _results(folder, name) for name in _FILES}
     clothes = parts["other_pictures"]["fashion"]
     return [
-        *_method_rows(*(parts[k] for k in ("scoreboard", "classifiers", "ablation")), clothes),
+        *_method_rows(parts["scoreboard"], parts["classifiers"], parts["ablation"], clothes),
         *_basis_rows(parts["basis"]),
         *_classification_rows(parts["classification"]),
         *_denoising_rows(parts["denoising"]),
