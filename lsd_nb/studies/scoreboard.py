@@ -8,6 +8,7 @@ __all__ = ['seed_spread', 'training_values', 'full_table', 'format_table', 'abla
 # %% ../../nbs/90_scoreboard.ipynb #5851ad88
 import json
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -143,44 +144,41 @@ def _basis_rows(found):
 
 def _denoising_rows(found):
     "Chapter 12: label kept, by the judge, PSNR and SSIM at σ = 0.5, unclipped."
-    rows, rival = [], "denoising autoencoder"
-    trained = next(r for r in found["judged"] if r["name"] == rival)
+    rows, mine = [], {r["name"]: r for r in found["judged"]}
     names = {
         "faithful": "truncated, as published: sampled code, k = 4, × 1",
-        "improved": "mean of what is probable, preset convincing",
+        "others": "denoising autoencoder",
     }
     for key, spread, name, unit, digits in (
         ("label_kept", "label_kept_se", "label kept under noise of σ = 0.5, by the judge", "%", 2),
         ("psnr", "psnr_std", "PSNR, σ = 0.5", "dB", 2),
         ("ssim", "ssim_std", "SSIM, σ = 0.5", "", 3),
     ):
-        runs = {c: [r[key] for r in found["again"] if r["name"] == m] for c, m in names.items()}
-        texts = {c: _spread_text(v, digits) for c, v in runs.items()}
-        texts["others"] = f"{_number(trained[key], trained[spread], digits)} ({rival})"
-        n = f"{len(runs['improved'])} trainings, {trained['n']:,} images; 1 of the others"
+        texts = {k: _number(mine[m][key], mine[m][spread], digits) for k, m in names.items()}
+        texts |= {"improved": _spread_text([r[key] for r in found["again"]], digits)}
+        texts["others"] += f" ({names['others']})"
+        n = f"{len(found['again'])} trainings, {found['again'][0]['n']:,} images"
         rows.append(_row("denoising", name, unit, n, **texts))
     return rows
 
 # %% ../../nbs/90_scoreboard.ipynb #13c801d7
 def _rotation_rows(found):
     "Chapter 13: targets reached and variation kept, over all pairs of labels, by the judge."
-    rows, mine = [], {}
-    for r in found["rows"]:
-        mine.setdefault((r["editor"], r["rules"]), []).append(r)
-    others = [k for k in mine if k[1] == "descent" and k[0] not in ("paper", "plane", "swap")]
-    best = max(others, key=lambda k: np.mean([r["success"] for r in mine[k]]))
-    columns = {"faithful": mine["paper", "alone"], "others": mine[best]}
-    ours = [r for r in found["default"] if r["preset"] == found["header"]["preset"]]
-    columns |= {"improved": ours}
+    rows, mine = [], {(r["editor"], r["rules"]): r for r in found["rows"]}
+    others = [r for (name, _), r in mine.items() if name not in ("paper", "plane", "swap")]
+    best = max((r for r in others if r["rules"] == "descent"), key=itemgetter("success"))
+    columns = {"faithful": mine["paper", "alone"], "others": best}
+    several = [r for r in found["trainings"] if r["preset"] == found["header"]["preset"]]
     for key, name, scale, digits in (
         ("success", "rotation: target reached, by the judge", 100, 1),
         ("worst_target", "rotation: target reached, worst target", 100, 1),
         ("third", "rotation: a third label on the way", 100, 1),
         ("variation", "rotation: variation among results (real images: 1)", 1, 2),
     ):
-        texts = {c: _spread_text([scale * r[key] for r in v], digits) for c, v in columns.items()}
-        texts["others"] += f" ({best[0]})"
-        n = f"{len(ours)} trainings, {ours[0]['n']:,} edits; {mine[best][0]['n']:,} of the others"
+        texts = {c: _number(scale * r[key], None, digits) for c, r in columns.items()}
+        texts["improved"] = _spread_text([scale * r[key] for r in several], digits)
+        texts["others"] += f" ({best['editor']})"
+        n = f"{len(several)} trainings, {several[0]['n']:,} edits; {best['n']:,} of the others"
         unit = "%" if scale == 100 else ""
         rows.append(_row("rotation", name, unit, n, **texts))
     return rows
