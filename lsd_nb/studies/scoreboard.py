@@ -119,26 +119,24 @@ def _classification_rows(found):
         ("pixels", "the same, pixels"),
     ):
         rivals = [r for r in found["rows"] if r[what] and not r["name"].startswith("LSD")]
-        own = next(r for r in found["rows"] if r["name"] == "LSD, recommended")[what]
-        best = max(rivals, key=lambda r: np.mean(r[what]))
-        texts = {"others": f"{_spread_text(best[what])} ({best['name']})"}
-        texts |= {"improved": _spread_text(own)} if own else {}
-        n = f"{len(own)} trainings" if own else "nothing is drawn"
-        rows.append(_row("classification", name, "%", n, **texts))
+        _, k = max((r[what]["mean"], -k) for k, r in enumerate(rivals))
+        best, by = rivals[-k][what], rivals[-k]["name"]
+        n = f"{best['n']} draws" if best["std"] is not None else "1"
+        others = f"{_number(best['mean'], best['std'])} ({by})"
+        rows.append(_row("classification", name, "%", n, others=others))
     return rows
 
 
 def _basis_rows(found):
     "Chapter 6: labels read off latents of several kinds."
     rows, peers = [], ("nearest mean", "LDA", "logistic regression", "kNN-5")
-    for name in dict.fromkeys(r["latents"] for r in found["rows"]):
-        of = [r for r in found["rows"] if r["latents"] == name]
-        best = max(peers, key=lambda k: np.mean([r[k] for r in of]))
-        ours = {"faithful": "as published", "improved": "recommended"}
-        texts = {c: _spread_text([r[k]["test"] for r in of]) for c, k in ours.items()}
-        texts |= {"others": f"{_spread_text([r[best] for r in of])} ({best})"}
-        n = f"{len(of)} trainings, {of[0]['n_test']:,} latents"
-        rows.append(_row("basis", f"labels read: {name}", "%", n, **texts))
+    for r in found["rows"]:
+        best = max(peers, key=lambda k: r[k])
+        texts = {"faithful": _number(r["as published"]["test"])}
+        texts |= {"improved": _number(r["recommended"]["test"])}
+        texts |= {"others": f"{_number(r[best])} ({best})"}
+        n = f"1 training, {r['n_test']:,} latents"
+        rows.append(_row("basis", f"labels read: {r['latents']}", "%", n, **texts))
     return rows
 
 
