@@ -7,7 +7,6 @@ __all__ = ['figure', 'plot_history', 'image_grid', 'show_images', 'png_bytes', '
 
 # %% ../nbs/98a_pictures.ipynb #4146892f
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,12 +176,12 @@ def _cell(value, digits, key):
 
 # %% ../nbs/98a_pictures.ipynb #2eb9da47
 def mean_std(
-    values: Sequence[float],  # of repeated runs, at least one
+    values: Any,  # of repeated runs, at least one; numbers, in an array or in lists of any depth
 ) -> float | tuple[float, float]:  # mean and standard deviation (n - 1); of one value, itself
     "Repeated measurements as a cell of a table."
-    v = np.asarray(values, dtype=float)
-    if v.ndim != 1 or not len(v):
-        raise LSDError(f"values {v.shape}: expected at least one number")
+    v = np.ravel(np.asarray(values, dtype=float))
+    if not len(v):
+        raise LSDError("no values: expected at least one number")
     return (float(v.mean()), float(v.std(ddof=1))) if len(v) > 1 else float(v[0])
 
 # %% ../nbs/98a_pictures.ipynb #f5a55516
