@@ -72,6 +72,7 @@ _METHOD = {
     "set1_share": "largest lies in set 1",
     "label_pure_vectors": "vectors that decode to their label",
 }
+_RIVALS = {"lsd_top1": "sampled", "lsd_top1_mean": "mean"}  # codes that LDA reads, too
 _PICTURES = ("decode_accuracy", "decode_accuracy_mean", "label_pure_vectors")  # a judge may speak
 _PUBLISHED, _DEFAULT = "as published", "Löwdin, centre, metric, sign"  # bases of chapter 9a
 _FIRST = "the paper's"  # its first row
@@ -103,6 +104,8 @@ def _method_rows(board, classifiers, ablation, clothes):
         n = f"{spread[2]} trainings"
         if id in ours:
             texts["improved"] = _number(*ours[id][:2])
+            rival = [r["lda"][_RIVALS[id]] for r in ablation["nine"]] if id in _RIVALS else []
+            texts["others"] = f"{_spread_text(rival)} (LDA)" if rival else ""
             n = f"{spread[2]} and {ours[id][2]} trainings"
         if id in _PICTURES:
             texts["judge"] = _number(*judged[id][:2])
@@ -143,10 +146,8 @@ def _basis_rows(found):
 def _denoising_rows(found):
     "Chapter 12: label kept, by the judge, PSNR and SSIM at σ = 0.5, unclipped."
     rows, mine = [], {r["name"]: r for r in found["judged"]}
-    names = {
-        "faithful": "truncated, as published: sampled code, k = 4, × 1",
-        "others": "denoising autoencoder",
-    }
+    rival = "denoising autoencoder"
+    names = {"faithful": "truncated, as published: sampled code, k = 4, × 1", "others": rival}
     for key, spread, name, unit, digits in (
         ("label_kept", "label_kept_se", "label kept under noise of σ = 0.5, by the judge", "%", 2),
         ("psnr", "psnr_std", "PSNR, σ = 0.5", "dB", 2),
@@ -154,8 +155,8 @@ def _denoising_rows(found):
     ):
         texts = {k: _number(mine[m][key], mine[m][spread], digits) for k, m in names.items()}
         texts |= {"improved": _spread_text([r[key] for r in found["again"]], digits)}
-        texts["others"] += f" ({names['others']})"
-        n = f"{len(found['again'])} trainings, {found['again'][0]['n']:,} images"
+        texts["others"] += f" ({rival})"
+        n = f"{len(found['again'])} trainings of ours, 1 of the rest; {mine[rival]['n']:,} images"
         rows.append(_row("denoising", name, unit, n, **texts))
     return rows
 
@@ -176,7 +177,8 @@ def _rotation_rows(found):
         texts = {c: _number(scale * r[key], None, digits) for c, r in columns.items()}
         texts["improved"] = _spread_text([scale * r[key] for r in several], digits)
         texts["others"] += f" ({best['editor']})"
-        n = f"{len(several)} trainings, {several[0]['n']:,} edits; {best['n']:,} of the others"
+        n = f"{len(several)} trainings of ours, 1 of the rest; {several[0]['n']:,} and "
+        n += f"{best['n']:,} edits"
         unit = "%" if scale == 100 else ""
         rows.append(_row("rotation", name, unit, n, **texts))
     return rows
