@@ -1192,8 +1192,13 @@ def labelled_means(
         else:
             folder = cache_dir("runs", config.filename)
         _of_this_process(folder).unlink(missing_ok=True)  # of a run that was killed
-        paths = collect_means(config, folder, None, every, device, progress)
-        return _store_once(config, folder, paths, device, started, fresh)
+        try:
+            paths = collect_means(config, folder, None, every, device, progress)
+            return _store_once(config, folder, paths, device, started, fresh)
+        except (OSError, LSDError):  # has another process stored them, and cleared the folder?
+            if fresh or not (found := find_artifact(config)):
+                raise
+            return _from_artifact(config, found)
 
 # %% ../nbs/05_labelled_latents.ipynb #6c10dfd6
 from .core import one_line_errors

@@ -83,7 +83,7 @@ def test_clustering_alone_reads_only_real_images_and_can_be_repeated(tmp_path, m
 
 
 def test_clustering_alone_learns_what_copies_share(tmp_path):
-    config = IICConfig(seed=1, **{**TINY, "train_images": 6400, "epochs": 4, "lr_d": 3e-3})
+    config = IICConfig(seed=1, **{**TINY, "train_images": 6400, "epochs": 12, "lr_d": 3e-3})
     train(config, "cpu", progress=False, folder=tmp_path)
     net = load_or_train(config, "cpu", train=False)
     untrained = config.parts().recogniser.eval()

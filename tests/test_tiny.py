@@ -1,8 +1,12 @@
 """The preset `tiny`: a first try of the whole chain in less than a minute, with a usable basis."""
 
+from dataclasses import replace
+
+import pytest
 import torch
 
-from lsd_nb import LatentSpectralDecomposition, cli, load_dataset, load_pretrained
+from lsd_nb import LatentSpectralDecomposition, cli, latents, load_dataset, load_pretrained
+from lsd_nb.core import LSDError
 from lsd_nb.latents import labelled_means
 
 
@@ -18,3 +22,27 @@ def test_a_first_try_gives_a_labelled_basis(tiny):
     test = load_dataset("mnist", False).test
     right = torch.as_tensor(lsd.predict(test.images[:1000])) == test.labels[:1000]
     assert right.float().mean() > 0.65  # chance is .1
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_another_process_stores_the_same_means_and_clears_the_folder(tiny, monkeypatch, stored):
+    config = replace(cli._means_config("mnist", "tiny"), per_set=20, seed=7 + stored)
+    config, collect = config.settled("cpu"), latents.collect_means
+
+    def meanwhile(config, folder, *rest):
+        paths = collect(config, folder, *rest)
+        if stored:
+            latents._store_once(config, folder, paths, "cpu", 0.0, False)
+        else:
+            latents.shutil.rmtree(folder)  # nobody has stored anything
+        assert not folder.exists()
+        return paths
+
+    with monkeypatch.context() as patched:
+        patched.setattr(latents, "collect_means", meanwhile)
+        if not stored:
+            with pytest.raises(LSDError, match="is not there"):
+                labelled_means(config, "cpu", False)
+            return
+        means = labelled_means(config, "cpu", False)
+    assert (means.means == labelled_means(config, "cpu", False).means).all()
