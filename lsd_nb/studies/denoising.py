@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..core import LSDError
 from ..data import batches, load_dataset
-from ..encoder import EncoderConfig, chains
+from ..encoder import EncoderConfig
 from ..metrics import accuracy
 from ..models import in_batches
 from ..noise import add_gaussian, add_salt_and_pepper, occlude
