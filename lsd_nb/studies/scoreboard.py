@@ -89,7 +89,8 @@ def _method_rows(board, classifiers, ablation, clothes):
     paper = [training_values(r, _PUBLISHED) for r in ablation["rows"][_FIRST]]
     three = [{"classifier_accuracy": r["test"]} for r in classifiers["rows"]]
     ours, judged = (
-        [training_values(r, _DEFAULT, who) for r in ablation["nine"]] for who in ("working", "judge")
+        [training_values(r, _DEFAULT, who) for r in ablation["nine"]]
+        for who in ("working", "judge")
     )
     for id, name in _METHOD.items():
         r, faithful = rows[id], three if id in three[0] else paper
