@@ -156,6 +156,10 @@ class ClassifierConfig(Config):
         "Channels, size and classes, where they are 0, from the data."
         return open_shape(self)
 
+    def shown(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        "What a batch of images and labels becomes before it is learned from."
+        return mixed_batch(x, y, self.classes, self.mixing) if self.mixing else (x, y)
+
     def task(self, run: Run) -> Task:
         "Step 2: cross-entropy on real images."
         data = load_for(self, run.progress)
@@ -173,9 +177,7 @@ class ClassifierConfig(Config):
         schedule = schedule_for(opt, self.schedule, self.lr, iterations)
 
         def step(x, y):
-            if self.mixing:
-                x, y = mixed_batch(x, y, self.classes, self.mixing)
-            said = classifier_step(learner, opt, x, y, run.backward)
+            said = classifier_step(learner, opt, *self.shown(x, y), run.backward)
             schedule.step()
             return said
 

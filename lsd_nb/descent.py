@@ -6,6 +6,9 @@
 __all__ = ['jittered', 'clear_path', 'polished', 'purified']
 
 # %% ../nbs/07a_descent.ipynb #a1d90e03
+import math
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -91,12 +94,17 @@ def purified(
     margin: float = 8.0,  # m, in logits
     seed: int = 0,  # of shifts and noise
     progress: bool = False,  # show a bar
+    spread: float = 0.25,  # deviation of ε in each coordinate, where latents have one of 1; ≥ 0
+    # more classifiers to convince, images → logits with the first one's columns
+    others: Sequence[Callable] = (),
 ) -> LatentBasis:  # a copy, turned; `LSDError` where networks give no gradients
     "Turn the labelled vectors among themselves until each decodes to its label clearly."
-    if not 0 <= iterations <= 10**6:
-        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
+    if not 0 <= iterations <= 10**6 or not 0 <= spread < math.inf:
+        raise LSDError(
+            f"iterations is {iterations} and spread {spread}: expected 0 to 1,000,000, and ≥ 0"
+        )
     own, v = basis._codes, torch.as_tensor(basis.vectors_).cpu().float()
-    with_label = own >= 0
+    with_label, copies = own >= 0, 4
     free, noise = with_label[:, None] & with_label, torch.Generator().manual_seed(seed)
     s = torch.zeros(len(v), len(v), requires_grad=True)
     adam = torch.optim.Adam([s], 0.003, betas=(0.9, 0.99))
@@ -106,30 +114,35 @@ def purified(
         return torch.matrix_exp((s - s.T) * free)
 
     for _ in tqdm(range(iterations), "turning the basis", disable=not progress):
-        u = on_sphere((turn() @ v)[with_label]).repeat(4, 1)
-        slope = _unclear(models, u.detach(), own[with_label].repeat(4), margin, noise)
+        u = on_sphere((turn() @ v)[with_label]).repeat(copies, 1)
+        u = on_sphere(u + spread * torch.randn(u.shape, generator=noise))
+        lack, slope = _unclear(
+            models, others, u.detach(), own[with_label].repeat(copies), margin, noise
+        )
+        worst = lack.view(copies, -1).mean(0).softmax(0)  # the slope of log Σ exp
         adam.zero_grad()
-        u.backward(slope)
+        u.backward(slope * worst.repeat(copies)[:, None])
         adam.step()
         rate.step()
     return basis.turned(turn().detach().double())
 
-
-def _unclear(models, u, labels, margin, noise):
-    "Gradient (N, M) of how much images of latents lack a margin, disturbed."
-    slopes = []
+# %% ../nbs/07a_descent.ipynb #7ac0ffee
+def _unclear(models, others, u, labels, margin, noise):
+    "How much images of latents lack a margin (N,), disturbed, and its gradients (N, M)."
+    lacks, slopes = [], []
     for z, y in zip(u.split(models.batch_size), labels.split(models.batch_size), strict=True):
         z = z.to(models.device).requires_grad_()
         images = models.decode_batch(z).float()
         images = jittered(images, noise) if images.ndim == 4 else images
-        logits = models.label_batch(images).float()
-        own = F.one_hot(y, logits.shape[1]).bool().to(logits.device)
-        lead = logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
-        loss = F.softplus(margin - lead).sum() / len(u)
-        if not loss.requires_grad:
+        logits = torch.stack([models.label_batch(images), *(c(images) for c in others)]).float()
+        own = F.one_hot(y, logits.shape[2]).bool().to(logits.device)
+        lead = logits[:, own] - logits.masked_fill(own, -torch.inf).logsumexp(2)
+        lack = F.softplus(margin - lead).mean(0)
+        if not lack.requires_grad:
             raise LSDError("these networks give no gradients: a basis can't be purified")
-        slopes.append(torch.autograd.grad(loss, z)[0].cpu())
-    return torch.cat(slopes)
+        slopes.append(torch.autograd.grad(lack.sum(), z)[0].cpu())
+        lacks.append(lack.detach().cpu())
+    return torch.cat(lacks), torch.cat(slopes)
 
 # %% ../nbs/07a_descent.ipynb #a1d90e0a
 from .core import one_line_errors
