@@ -116,20 +116,17 @@ def purified(
     for _ in tqdm(range(iterations), "turning the basis", disable=not progress):
         u = on_sphere((turn() @ v)[with_label]).repeat(copies, 1)
         u = on_sphere(u + spread * torch.randn(u.shape, generator=noise))
-        lack, slope = _unclear(
-            models, others, u.detach(), own[with_label].repeat(copies), margin, noise
-        )
-        worst = lack.view(copies, -1).mean(0).softmax(0)  # the slope of log Σ exp
+        labels = own[with_label].repeat(copies)
         adam.zero_grad()
-        u.backward(slope * worst.repeat(copies)[:, None])
+        u.backward(_unclear(models, others, u.detach(), labels, margin, noise))
         adam.step()
         rate.step()
     return basis.turned(turn().detach().double())
 
 # %% ../nbs/07a_descent.ipynb #7ac0ffee
 def _unclear(models, others, u, labels, margin, noise):
-    "How much images of latents lack a margin (N,), disturbed, and its gradients (N, M)."
-    lacks, slopes = [], []
+    "Gradient (N, M) of how much images of latents lack a margin, disturbed, squared."
+    slopes = []
     for z, y in zip(u.split(models.batch_size), labels.split(models.batch_size), strict=True):
         z = z.to(models.device).requires_grad_()
         images = models.decode_batch(z).float()
@@ -137,12 +134,11 @@ def _unclear(models, others, u, labels, margin, noise):
         logits = torch.stack([models.label_batch(images), *(c(images) for c in others)]).float()
         own = F.one_hot(y, logits.shape[2]).bool().to(logits.device)
         lead = logits[:, own] - logits.masked_fill(own, -torch.inf).logsumexp(2)
-        lack = F.softplus(margin - lead).mean(0)
-        if not lack.requires_grad:
+        loss = F.softplus(margin - lead).square().mean(0).sum() / len(u)
+        if not loss.requires_grad:
             raise LSDError("these networks give no gradients: a basis can't be purified")
-        slopes.append(torch.autograd.grad(lack.sum(), z)[0].cpu())
-        lacks.append(lack.detach().cpu())
-    return torch.cat(lacks), torch.cat(slopes)
+        slopes.append(torch.autograd.grad(loss, z)[0].cpu())
+    return torch.cat(slopes)
 
 # %% ../nbs/07a_descent.ipynb #a1d90e0a
 from .core import one_line_errors
