@@ -156,7 +156,11 @@ class ClassifierConfig(Config):
         "Channels, size and classes, where they are 0, from the data."
         return open_shape(self)
 
-    def shown(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def shown(
+        self,
+        x: Tensor,  # images (B, C, S, S) in [-1, 1]
+        y: Tensor,  # labels (B,), integers 0 … l-1
+    ) -> tuple[Tensor, Tensor]:  # images (B, C, S, S); labels (B,), or their probabilities (B, l)
         "What a batch of images and labels becomes before it is learned from."
         return mixed_batch(x, y, self.classes, self.mixing) if self.mixing else (x, y)
 

@@ -16,6 +16,7 @@ from lsd_nb.studies.other_pictures import (
     SPRITE_RANGES,
     LabelledVAE,
     SpriteVAEConfig,
+    StrictClassifierConfig,
     factor_changes,
     labelled_loss,
     measured_sprites,
@@ -123,6 +124,32 @@ def test_bundled_networks_are_those_of_the_results(stored):
         folder = ROOT / "lsd_nb" / "pretrained"
         assert (folder / f"{config.filename}.safetensors").is_file(), config.filename
         load_or_train(config, "cpu", train=False)
+
+
+def test_turned_vectors_of_clothes_convince_a_judge_that_was_not_asked(stored):
+    found = stored["fashion"]
+    strict = StrictClassifierConfig.preset("convincing", dataset="fashion_mnist", seed=1)
+    assert found["header"]["strict"] == strict.key != found["header"]["judge"]
+    assert found["second_judge"]["key"] == JudgeConfig(dataset="fashion_mnist", seed=1).key
+    for seed in range(3):
+        assert found["judge"]["pure"][f"turned {seed}"] == 100
+        assert found["second_judge"]["pure"][f"turned {seed}"] == 100
+
+
+def test_a_strict_classifier_is_taught_to_doubt_and_has_a_name_of_its_own():
+    config = StrictClassifierConfig.preset("tiny")
+    assert config.key != ClassifierConfig.preset("tiny").key
+    assert {type(m) for m in config.network().modules()} == {
+        type(m) for m in ClassifierConfig.preset("tiny").network().modules()
+    }
+    torch.manual_seed(0)
+    x, y = torch.rand(400, 1, 28, 28) * 2 - 1, torch.arange(400) % 10
+    shown, wanted = config.shown(x, y)
+    doubts = wanted.amax(1) < 0.2
+    assert shown.shape == x.shape and 0.1 < doubts.float().mean() < 0.3
+    assert torch.equal(wanted[~doubts].argmax(1), y[~doubts])
+    plain = ClassifierConfig.preset("tiny").shown(x, y)
+    assert torch.equal(plain[0], x) and torch.equal(plain[1], y)
 
 
 def test_the_wheel_stays_small():

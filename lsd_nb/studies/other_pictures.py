@@ -32,7 +32,11 @@ class StrictClassifierConfig(ClassifierConfig):
 
     step = "strict_classifier"
 
-    def shown(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def shown(
+        self,
+        x: Tensor,  # images (B, C, S, S) in [-1, 1]
+        y: Tensor,  # labels (B,), integers 0 … l-1
+    ) -> tuple[Tensor, Tensor]:  # images (B, C, S, S), not clipped; probabilities (B, l)
         "A batch moved, made noisy, and in part replaced by what shows nothing."
         return strict_batch(x, y, self.classes)
 

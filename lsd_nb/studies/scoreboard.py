@@ -74,8 +74,9 @@ def _clothes(found):
     values = {id: own[f"{id}_recommended"] for id in _METHOD if f"{id}_recommended" in own}
     values |= {"classifier_accuracy": own["classifier_accuracy"]}
     values |= {"decode_accuracy_mean": judge["decoded_right"]}
-    values |= {"label_pure_vectors": judge["pure"]["recommended"]}
-    return {id: _number(v) for id, v in values.items()}
+    turned = min(judge["pure"][f"turned {s}"] for s in range(3))
+    pure = f"{judge['pure']['recommended']} ({turned} turned)"
+    return {id: _number(v) for id, v in values.items()} | {"label_pure_vectors": pure}
 
 
 def _over(trainings, key):
