@@ -131,7 +131,11 @@ def _unclear(models, others, u, labels, margin, noise):
         z = z.to(models.device).requires_grad_()
         images = models.decode_batch(z).float()
         images = jittered(images, noise) if images.ndim == 4 else images
-        logits = torch.stack([models.label_batch(images), *(c(images) for c in others)]).float()
+        said = [models.label_batch(images), *(c(images) for c in others)]
+        if len({s.shape for s in said}) > 1:
+            shapes = ", ".join(str(tuple(s.shape)) for s in said)
+            raise LSDError(f"the classifiers give logits {shapes}: expected one shape")
+        logits = torch.stack(said).float()
         own = F.one_hot(y, logits.shape[2]).bool().to(logits.device)
         lead = logits[:, own] - logits.masked_fill(own, -torch.inf).logsumexp(2)
         loss = F.softplus(margin - lead).square().mean(0).sum() / len(u)
