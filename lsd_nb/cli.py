@@ -59,6 +59,7 @@ _KINDS = {
     "word_vectors": "lsd_nb.studies.word_vectors:WordVectorsConfig",
     "ising_vae": "lsd_nb.studies.physics:IsingVAEConfig",
     "sprite_vae": "lsd_nb.studies.other_pictures:SpriteVAEConfig",
+    "strict_classifier": "lsd_nb.studies.other_pictures:StrictClassifierConfig",
 }
 
 
