@@ -156,7 +156,7 @@ class ClassifierConfig(Config):
         "Channels, size and classes, where they are 0, from the data."
         return open_shape(self)
 
-    def shown(
+    def augmented(
         self,
         x: Tensor,  # images (B, C, S, S) in [-1, 1]
         y: Tensor,  # labels (B,), integers 0 … l-1
@@ -181,7 +181,7 @@ class ClassifierConfig(Config):
         schedule = schedule_for(opt, self.schedule, self.lr, iterations)
 
         def step(x, y):
-            said = classifier_step(learner, opt, *self.shown(x, y), run.backward)
+            said = classifier_step(learner, opt, *self.augmented(x, y), run.backward)
             schedule.step()
             return said
 

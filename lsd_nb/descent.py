@@ -92,11 +92,11 @@ def purified(
     basis: LatentBasis,  # fitted, no frame; vectors without a label stay
     iterations: int = 150,  # of Adam, 0 to 1,000,000; the rate falls to 0
     margin: float = 8.0,  # m, in logits
-    seed: int = 0,  # of shifts and noise
-    progress: bool = False,  # show a bar
     spread: float = 0.25,  # deviation of ε in each coordinate, where latents have one of 1; ≥ 0
     # more classifiers to convince, images → logits with the first one's columns
     others: Sequence[Callable] = (),
+    seed: int = 0,  # of shifts and noise
+    progress: bool = False,  # show a bar
 ) -> LatentBasis:  # a copy, turned; `LSDError` where networks give no gradients
     "Turn the labelled vectors among themselves until each decodes to its label clearly."
     if not 0 <= iterations <= 10**6 or not 0 <= spread < math.inf:

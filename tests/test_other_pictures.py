@@ -144,11 +144,11 @@ def test_a_strict_classifier_is_taught_to_doubt_and_has_a_name_of_its_own():
     }
     torch.manual_seed(0)
     x, y = torch.rand(400, 1, 28, 28) * 2 - 1, torch.arange(400) % 10
-    shown, wanted = config.shown(x, y)
+    seen, wanted = config.augmented(x, y)
     doubts = wanted.amax(1) < 0.2
-    assert shown.shape == x.shape and 0.1 < doubts.float().mean() < 0.3
+    assert seen.shape == x.shape and 0.1 < doubts.float().mean() < 0.3
     assert torch.equal(wanted[~doubts].argmax(1), y[~doubts])
-    plain = ClassifierConfig.preset("tiny").shown(x, y)
+    plain = ClassifierConfig.preset("tiny").augmented(x, y)
     assert torch.equal(plain[0], x) and torch.equal(plain[1], y)
 
 

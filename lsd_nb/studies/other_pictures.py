@@ -31,8 +31,10 @@ class StrictClassifierConfig(ClassifierConfig):
     "Hyper-parameters of a classifier that is taught to doubt what it has not seen."
 
     step = "strict_classifier"
+    presets = {k: v for k, v in ClassifierConfig.presets.items() if k != "guide"}
+    ranges = ClassifierConfig.ranges | {"mixing": (0, 0)}  # its batches have blends of their own
 
-    def shown(
+    def augmented(
         self,
         x: Tensor,  # images (B, C, S, S) in [-1, 1]
         y: Tensor,  # labels (B,), integers 0 … l-1
