@@ -156,10 +156,16 @@ document.addEventListener('DOMContentLoaded', () => {
     return e.map((v) => v / sum);
   };
 
-  /* what a frame's loss says of its logits: of the last, the label b; of the others, a or b, surely */
-  function complaint(logits, a, b, last) {
+  /* what a frame's loss says of its logits: of the last, a lead of b; of others, a or b, surely */
+  function complaint(logits, a, b, last, margin = 5) {
+    if (last) {
+      const others = logits.map((v, k) => (k === b ? -Infinity : v)),
+        top = Math.max(...others),
+        lead = logits[b] - top - Math.log(others.reduce((sum, v) => sum + Math.exp(v - top), 0));
+      const slope = lead < margin ? 1 : 0;
+      return softmax(others).map((v, k) => slope * (k === b ? -1 : v));
+    }
     const p = softmax(logits);
-    if (last) return p.map((v, k) => v - (k === b ? 1 : 0));
     const log = p.map((v) => Math.log(Math.max(v, 1e-30))),
       entropy = -dot(p, log),
       both = a === b ? p[a] : p[a] + p[b];
@@ -200,7 +206,7 @@ document.addEventListener('DOMContentLoaded', () => {
           let g = byLatent[k * m + i] + 0.1 * (1 - radius[k] / long) * old[k][i];
           g +=
             k === n - 1
-              ? 0.1 * (old[k][i] - start[k][i])
+              ? 0.2 * (old[k][i] - start[k][i])
               : 0.1 * (2 * old[k][i] - before - old[k + 1][i]);
           mean[k][i] = 0.9 * mean[k][i] + 0.1 * g;
           square[k][i] = 0.999 * square[k][i] + 0.001 * g * g;

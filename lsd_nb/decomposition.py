@@ -490,13 +490,31 @@ def _state(models, z, *part):
     return z.detach(), slope, energy.detach(), drawn.detach()
 
 
-def _langevin(models, now, part, h, draw):
-    "The state after one step of Metropolis-adjusted Langevin."
+def _curvature(models, z, mask, weight, step=0.01):
+    "The energy's second derivatives (S, n, M, M) at latents, without those of the generator."
+    known, m = mask.flatten(1).repeat(len(z), 1), z.shape[2]
+    moves, parts, size = step * torch.eye(m).to(z), [], max(1, models.batch_size // m)
+    for u, k in zip(z.flatten(0, 1).split(size), known.split(size), strict=True):
+        here, near = models.decode(u), models.decode((u[:, None] + moves).flatten(0, 1))
+        change = near.unflatten(0, (len(u), m)) - here[:, None]
+        change = change.flatten(2).to(z) / step * k[:, None]
+        parts.append(change @ change.mT)
+    return torch.eye(m).to(z) + 2 * weight * torch.cat(parts).unflatten(0, z.shape[:2])
+
+
+def _langevin(models, now, part, h, draw, root, width):
+    "The state after one step of Metropolis-adjusted Langevin in the coordinates of a valley."
     z, slope, energy, _ = now
     kick = torch.randn(z.shape, generator=draw).to(z)
     chance = torch.rand(z.shape[:2], generator=draw).to(z)
-    new = _state(models, z - h * slope + (2 * h) ** 0.5 * kick, *part)
-    back = (z - new[0] + h * new[1]).square().sum(2) / (4 * h)
+
+    def times(matrix, v):
+        return (matrix @ v[..., None])[..., 0]
+
+    ahead = (2 * h) ** 0.5 * kick - h * times(width.mT, slope)
+    new = _state(models, z + times(width, ahead), *part)
+    back = times(root.mT, z - new[0]) + h * times(width.mT, new[1])
+    back = back.square().sum(2) / (4 * h)
     taken = chance.log() < energy - new[2] + kick.square().sum(2) / 2 - back
     ways = [taken.view(*taken.shape, *[1] * (v.ndim - 2)) for v in now]
     return [torch.where(way, b, a) for way, a, b in zip(ways, now, new, strict=True)]
@@ -509,9 +527,9 @@ def posterior_mean(
     sigma: float,  # the noise's deviation, in units of the range of the images, > 0
     mask: Tensor | None = None,  # which pixels count, of the images' shape: 0 or 1; None for all
     rounds: tuple = ((20, 4), (40, 2)),  # iterations of Adam, and starts kept after them
-    steps: int = 200,  # of each chain, ≥ 1
-    burn_in: int = 80,  # of them, not counted, 0 … steps - 1
-    step_size: float = 0.002,  # h, > 0
+    steps: int = 400,  # of each chain, ≥ 1
+    burn_in: int = 100,  # of them, not counted, 0 … steps - 1
+    step_size: float = 0.06,  # h, where the valley's deviation is 1, > 0
     seed: int = 0,  # of the kicks
 ) -> Tensor:  # images (N, …), on the CPU
     "The mean of the images that are probable, by Langevin chains from the most probable codes."
@@ -523,12 +541,15 @@ def posterior_mean(
     draw, counted, means = torch.Generator().manual_seed(seed), steps - burn_in, []
     for start, *part in _batches_of(models, images, starts, sigma, mask):
         now = _state(models, _descended(models, rounds, 0.1, start, *part), *part)
+        root = torch.linalg.cholesky(_curvature(models, now[0], *part[1:]))
+        width = torch.linalg.inv(root).mT
         seen, energies = torch.zeros_like(now[3]), torch.zeros_like(now[2])
         for i in range(steps):
-            now = _langevin(models, now, part, step_size, draw)
+            now = _langevin(models, now, part, step_size, draw, root, width)
             if i >= burn_in:
                 seen, energies = seen + now[3], energies + now[2]
-        share = (-energies / counted).softmax(0)
+        size = width.diagonal(dim1=2, dim2=3).log().sum(2)  # log-volume of each valley
+        share = (size - energies / counted).softmax(0)
         means.append(torch.einsum("sn,sn...->n...", share, seen / counted).cpu())
     return torch.cat(means)
 

@@ -37,13 +37,21 @@ def jittered(
     return moved + 0.2 * strength * torch.randn(n, *images.shape[1:], generator=noise).to(images)
 
 # %% ../nbs/07a_descent.ipynb #3ae2f77b
+def _lead(logits, y):
+    "By how much labels (N,) lead all others together, in logits (…, N, l): (…, N)."
+    own = F.one_hot(y, logits.shape[-1]).bool().to(logits.device)
+    theirs = logits.masked_fill(own, -torch.inf).logsumexp(-1)
+    return logits.masked_fill(~own, 0).sum(-1) - theirs
+
+
 def clear_path(
     models: LatentModel,  # with a classifier; images (C, H, W)
     path: Tensor,  # latents (N, F, M), F ≥ 2; the first frame stays
     source: Tensor,  # columns of the labels that they leave in the classifier's logits (N,)
     target: Tensor,  # columns of the labels to arrive at (N,)
     iterations: int = 20,  # of Adam, 0 to 1,000,000
-    pull: float = 0.05,  # weight of the last frame's squared distance from its start, ≥ 0
+    margin: float = 5.0,  # m, in logits
+    pull: float = 0.1,  # weight of the last frame's squared distance from its start, ≥ 0
     smooth: float = 0.05,  # weight of the squared steps, ≥ 0
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # (N, F, M), on the CPU; as it was, where the networks give no gradients
@@ -59,13 +67,14 @@ def clear_path(
         for _ in range(iterations):
             images = models.decode_batch(u.flatten(0, 1)).float()
             images = jittered(images, noise, alike=True) if images.ndim == 4 else images
-            p = models.label_batch(images).float().log_softmax(1).unflatten(0, u.shape[:2])
-            if not p.requires_grad:
+            logits = models.label_batch(images).float().unflatten(0, u.shape[:2])
+            if not logits.requires_grad:
                 break
+            p, last = logits.log_softmax(2), (margin - _lead(logits[:, -1], b)).relu()
             old, new = (p[torch.arange(len(p)), :, label] for label in (a, b))
             clear = p.exp().mul(p).sum(2) + torch.logaddexp(old, new)
             steps = torch.cat([first, u[:, :-1], u[:, -1:].detach()], 1).diff(dim=1)
-            loss = -new[:, -1].sum() - clear[:, :-1].sum() + smooth * steps.square().sum()
+            loss = last.sum() - clear[:, :-1].sum() + smooth * steps.square().sum()
             loss = loss + pull * (u[:, -1] - start[:, -1]).square().sum()
             loss = loss + 0.05 * ((u - center).norm(dim=2) - radius).square().sum()
             (u.grad,) = torch.autograd.grad(loss, u)
@@ -79,12 +88,13 @@ def polished(
     z: Tensor,  # latents (N, M) to start from
     target: Tensor,  # numbers of the labels to show (N,), columns of the classifier's logits
     iterations: int = 10,  # of Adam, ≥ 0
-    pull: float = 0.05,  # weight of the squared distance from the start, ≥ 0
+    margin: float = 5.0,  # m, in logits
+    pull: float = 0.1,  # weight of the squared distance from the start, ≥ 0
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # latents (N, M), on the CPU
-    "The last frame of `clear_path` alone: descend the cross-entropy of the label."
+    "The last frame of `clear_path` alone: descend until the label leads."
     path = torch.stack([z, z], 1)
-    return clear_path(models, path, target, target, iterations, pull, seed=seed)[:, -1]
+    return clear_path(models, path, target, target, iterations, margin, pull, seed=seed)[:, -1]
 
 # %% ../nbs/07a_descent.ipynb #5e2b9a11
 def purified(
@@ -136,9 +146,7 @@ def _unclear(models, others, u, labels, margin, noise):
             shapes = ", ".join(str(tuple(s.shape)) for s in said)
             raise LSDError(f"the classifiers give logits {shapes}: expected one shape")
         logits = torch.stack(said).float()
-        own = F.one_hot(y, logits.shape[2]).bool().to(logits.device)
-        lead = logits[:, own] - logits.masked_fill(own, -torch.inf).logsumexp(2)
-        loss = F.softplus(margin - lead).square().mean(0).sum() / len(u)
+        loss = F.softplus(margin - _lead(logits, y)).square().mean(0).sum() / len(u)
         if not loss.requires_grad:
             raise LSDError("these networks give no gradients: a basis can't be purified")
         slopes.append(torch.autograd.grad(loss, z)[0].cpu())

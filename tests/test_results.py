@@ -428,10 +428,10 @@ def test_where_images_are_latents_the_mean_is_the_most_probable():
     noisy, starts = torch.randn(30, 1, 1, 6), torch.randn(3, 30, 6)
     how = same, noisy, starts, 0.25
     likeliest = same.decode(map_codes(*how, rounds=((100, 1), (300, 1)), lr=0.05))
-    mean = posterior_mean(*how, steps=4000, step_size=0.02)
+    mean = posterior_mean(*how, steps=4000, step_size=0.3)
     assert (mean - likeliest).square().mean() < 0.05**2
     assert (likeliest - noisy / 1.25).abs().max() < 0.05
-    for wrong in ({"steps": 0}, {"burn_in": 200}, {"burn_in": -1}, {"step_size": 0.0}):
+    for wrong in ({"steps": 0}, {"burn_in": 400}, {"burn_in": -1}, {"step_size": 0.0}):
         with pytest.raises(LSDError, match="burn_in < steps"):
             posterior_mean(*how, **wrong)
 

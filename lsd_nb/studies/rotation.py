@@ -202,6 +202,7 @@ def edit_path(
     rules: str = "descent",  # "alone", "stop": the stopping rule, "descent": this and descent
     steps: int = 3,  # ≥ 1
     iterations: int = 20,  # of the descent
+    margin: float = 5.0,  # by which it makes the target lead, in logits
 ) -> Tensor:  # (N, steps + 1, M); the first frame is z
     "An editor under one of three sets of rules."
     if rules not in ("alone", "stop", "descent"):
@@ -215,7 +216,7 @@ def edit_path(
     if rules != "descent":
         return path
     a, b = (torch.full((len(z),), k) for k in (source, target))
-    return clear_path(models, path, a, b, iterations)
+    return clear_path(models, path, a, b, iterations, margin)
 
 # %% ../../nbs/13_rotation.ipynb #72cf1af7
 def mark_edit(
