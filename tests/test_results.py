@@ -10,7 +10,13 @@ import torch
 from house import ROOT
 
 from lsd_nb.core import LSDError
-from lsd_nb.decomposition import LatentSpectralDecomposition, map_codes, posterior_mean
+from lsd_nb.decomposition import (
+    LatentSpectralDecomposition,
+    _curvature,
+    map_codes,
+    posterior_mean,
+)
+from lsd_nb.descent import polished
 from lsd_nb.encoder import EncoderConfig, chains
 from lsd_nb.metrics import correlation, image_style, variation
 from lsd_nb.models import LatentModel
@@ -434,6 +440,59 @@ def test_where_images_are_latents_the_mean_is_the_most_probable():
     for wrong in ({"steps": 0}, {"burn_in": 400}, {"burn_in": -1}, {"step_size": 0.0}):
         with pytest.raises(LSDError, match="burn_in < steps"):
             posterior_mean(*how, **wrong)
+
+
+def test_steps_and_weights_know_how_wide_a_valley_is():
+    a = torch.diag(torch.tensor([30.0, 1.0, 0.01])) @ torch.linalg.qr(torch.randn(3, 3)).Q
+    narrow = LatentModel(lambda z: (z @ a.T)[:, None, None], latent_shape=3)
+    mask = torch.tensor([1.0, 0, 1]).expand(4, 1, 1, 3)
+    found = _curvature(narrow, torch.randn(2, 4, 3), mask, 0.5 / 0.6**2)
+    seen = a * torch.tensor([1.0, 0, 1])[:, None]
+    wanted = torch.eye(3) + seen.T @ seen / 0.6**2
+    torch.testing.assert_close(found, wanted.expand(2, 4, 3, 3), atol=2.0, rtol=1e-2)
+    noisy = torch.randn(20, 1, 1, 3)
+    flat = torch.linalg.inv(a.T @ a / 0.6**2 + torch.eye(3)) @ a.T / 0.6**2
+    wanted = (noisy[:, 0, 0] @ flat.T) @ a.T  # a Gaussian's mean, in images
+    far = 3 * torch.randn(2, 20, 3)
+    mean = posterior_mean(narrow, noisy, far, 0.3, steps=2000, step_size=0.3)
+    assert (mean[:, 0, 0] - wanted).abs().mean() < 0.05
+
+
+def test_a_wide_valley_outweighs_a_narrow_one_as_deep():
+    """Two valleys, at -2 and 2, of one depth; the left is ten times as wide. A pixel says which."""
+
+    def draw(z):
+        off = torch.where(z < 0, 0.5 * (z + 2), 5 * (z - 2))
+        return torch.stack([off, z.sign()], -1)
+
+    two, mask = LatentModel(draw, latent_shape=1), torch.tensor([1.0, 0])
+    starts = torch.tensor([-2.0, 2.0])[:, None, None].expand(2, 50, 1)
+    how = two, torch.zeros(50, 1, 2), starts, 0.1, mask
+    mean = posterior_mean(*how, rounds=((0, 2),))[..., 1]
+    z = torch.linspace(-8, 8, 160_001, dtype=torch.float64)
+    energy = draw(z)[:, 0] ** 2 / (2 * 0.2**2) + z**2 / 2
+    exact = ((-energy).softmax(0) * z.sign()).sum()
+    assert abs(mean.mean() - exact) < 0.1
+    assert exact < -0.5
+
+
+def test_the_end_of_a_path_leads_by_a_margin():
+    rows = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
+    models = LatentModel(
+        lambda z: z.reshape(-1, 1, 4, 4), lambda x: x.flatten(1) @ rows.T, latent_shape=(4, 4)
+    )
+    z, target = models.sample(40), torch.arange(40) % 4
+
+    def lead(z):
+        logits = z @ rows.T
+        own = torch.nn.functional.one_hot(target, 4).bool()
+        return logits[own] - logits.masked_fill(own, -torch.inf).logsumexp(1)
+
+    leads = [lead(polished(models, z, target, 60, margin=m)) for m in (0.0, 2.0, 6.0)]
+    assert leads[0].median() < leads[1].median() < leads[2].median()
+    clear = lead(z) > 12  # even when it is moved and noisy
+    still = polished(models, z, target, 60, margin=0.0)
+    assert clear.any() and torch.allclose(still[clear], z[clear], atol=1e-5), "nothing to ask for"
 
 
 def test_denoising_by_the_mean(toy):
