@@ -482,7 +482,7 @@ def map_codes(
     parts = _batches_of(models, images, starts, sigma, mask)
     return torch.cat([_descended(models, rounds, lr, *part)[0].cpu() for part in parts])
 
-# %% ../nbs/08_decomposition.ipynb #05eefd43
+# %% ../nbs/08_decomposition.ipynb #05eefd42
 def _state(models, z, *part):
     "Latents (S, n, M), the slope and the energy there, and the images."
     drawn, energy = _energy(models, z.requires_grad_(), *part)
@@ -519,7 +519,7 @@ def _langevin(models, now, part, h, draw, root, width):
     ways = [taken.view(*taken.shape, *[1] * (v.ndim - 2)) for v in now]
     return [torch.where(way, b, a) for way, a, b in zip(ways, now, new, strict=True)]
 
-
+# %% ../nbs/08_decomposition.ipynb #05eefd43
 def posterior_mean(
     models: LatentModel,  # to decode, with gradients
     images: Tensor,  # noisy images (N, …)
