@@ -172,7 +172,7 @@ document.addEventListener('DOMContentLoaded', () => {
     return p.map((v, k) => -v * (log[k] + entropy) + v - (k === a || k === b ? v / both : 0));
   }
 
-  /* lsd_nb.decomposition.clear_path, with its defaults, for one path of latents */
+  /* lsd_nb.descent.clear_path, with its defaults, for one path of latents */
   async function clearPath(path, a, b, { jitter, decodeAll, classifyAll, back }) {
     const [first, ...start] = path,
       m = first.length,

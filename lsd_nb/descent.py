@@ -56,8 +56,10 @@ def clear_path(
     seed: int = 0,  # of shifts and noise
 ) -> Tensor:  # (N, F, M), on the CPU; as it was, where the networks give no gradients
     "Descend until the last frame shows the target, and each between one of both labels."
-    if not 0 <= iterations <= 10**6:
-        raise LSDError(f"iterations is {iterations}: expected 0 to 1,000,000")
+    if not 0 <= iterations <= 10**6 or not math.isfinite(margin):
+        raise LSDError(
+            f"iterations is {iterations}, margin {margin}: expected 0 to 1,000,000, and finite"
+        )
     size, parts = max(1, models.batch_size // path.shape[1]), []
     for part, a, b in zip(*(t.split(size) for t in (path, source, target)), strict=True):
         first, start = part.to(models.device).float().split([1, part.shape[1] - 1], 1)
