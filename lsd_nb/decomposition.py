@@ -491,15 +491,15 @@ def _state(models, z, *part):
 
 
 def _curvature(models, z, mask, weight, step=0.01):
-    "The energy's second derivatives (S, n, M, M) at latents, without those of the generator."
-    known, m = mask.flatten(1).repeat(len(z), 1), z.shape[2]
+    "The energy's second derivatives (S, n, M, M) without the generator's, double, on the CPU."
+    known, m = mask.flatten(1).repeat(len(z), 1).cpu().double(), z.shape[2]
     moves, parts, size = step * torch.eye(m).to(z), [], max(1, models.batch_size // m)
     for u, k in zip(z.flatten(0, 1).split(size), known.split(size), strict=True):
         here, near = models.decode(u), models.decode((u[:, None] + moves).flatten(0, 1))
         change = near.unflatten(0, (len(u), m)) - here[:, None]
-        change = change.flatten(2).to(z) / step * k[:, None]
+        change = change.flatten(2) / step * k[:, None]
         parts.append(change @ change.mT)
-    return torch.eye(m).to(z) + 2 * weight * torch.cat(parts).unflatten(0, z.shape[:2])
+    return torch.eye(m).double() + 2 * weight * torch.cat(parts).unflatten(0, z.shape[:2])
 
 
 def _langevin(models, now, part, h, draw, root, width):
@@ -541,15 +541,19 @@ def posterior_mean(
     draw, counted, means = torch.Generator().manual_seed(seed), steps - burn_in, []
     for start, *part in _batches_of(models, images, starts, sigma, mask):
         now = _state(models, _descended(models, rounds, 0.1, start, *part), *part)
-        root = torch.linalg.cholesky(_curvature(models, now[0], *part[1:]))
-        width = torch.linalg.inv(root).mT
+        root, failed = torch.linalg.cholesky_ex(_curvature(models, now[0], *part[1:]))
+        if failed.any():
+            raise LSDError(
+                f"sigma is {sigma}: too small for this generator's images, or they are NaN"
+            )
+        root, width = (t.to(now[0]) for t in (root, torch.linalg.inv(root).mT))
         seen, energies = torch.zeros_like(now[3]), torch.zeros_like(now[2])
         for i in range(steps):
             now = _langevin(models, now, part, step_size, draw, root, width)
             if i >= burn_in:
                 seen, energies = seen + now[3], energies + now[2]
-        size = width.diagonal(dim1=2, dim2=3).log().sum(2)  # log-volume of each valley
-        share = (size - energies / counted).softmax(0)
+        volume = width.diagonal(dim1=2, dim2=3).log().sum(2)  # of each valley, its logarithm
+        share = (volume - energies / counted).softmax(0)
         means.append(torch.einsum("sn,sn...->n...", share, seen / counted).cpu())
     return torch.cat(means)
 
